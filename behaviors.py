@@ -1,0 +1,110 @@
+"""The behaviours: read from the data folder, never listed in code.
+
+A behaviour is a folder ``<datasets>/generate/<behavior>/`` with contrast pairs in
+``generate_dataset.json`` and, beside them, ``behavior.json``, which describes it. A new
+folder is a new behaviour for every script at once.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.artifacts import read_json
+from utils.errors import UserError
+from utils.paths import Paths
+
+_TEXT_FIELDS = ("name", "matching", "positive_system_prompt", "negative_system_prompt", "rubric")
+
+
+@dataclass(frozen=True)
+class Behavior:
+    """What a behaviour is and how it is prompted and judged.
+
+    Attributes:
+        id: name of its folder, as it stands in file names.
+        name: name for people, as it stands in plots.
+        matching: what an answer that *matches* the behaviour does. The direction of every
+            vector, score and system prompt.
+        positive_system_prompt: asks the model to show the behaviour; ``None`` if there is none.
+        negative_system_prompt: asks it not to.
+        rubric: what a judge is told, from 0 (not shown) to 10 (fully shown).
+    """
+
+    id: str
+    name: str
+    matching: str | None = None
+    positive_system_prompt: str | None = None
+    negative_system_prompt: str | None = None
+    rubric: str | None = None
+
+    def system_prompt(self, sign: str | None) -> str | None:
+        """The system prompt of ``--system_prompt pos|neg``; ``None`` for none.
+
+        Raises:
+            UserError: the behaviour has no such prompt.
+        """
+        if sign is None:
+            return None
+        prompt = self.positive_system_prompt if sign == "pos" else self.negative_system_prompt
+        if prompt is None:
+            kind = "positive" if sign == "pos" else "negative"
+            raise UserError(
+                f"behaviour {self.id} has no {kind}_system_prompt in its behavior.json, "
+                f"so --system_prompt {sign} cannot be used with it"
+            )
+        return prompt
+
+
+def available(paths: Paths) -> list[str]:
+    """Ids of the behaviours in the data folder, in alphabetical order."""
+    folder = paths.datasets / "generate"
+    if not folder.is_dir():
+        return []
+    return sorted(p.name for p in folder.iterdir() if paths.generate_data(p.name).is_file())
+
+
+def load(behavior: str, paths: Paths) -> Behavior:
+    """Read one behaviour's description; one without a description has its id only.
+
+    Raises:
+        UserError: unknown behaviour, or a description of the wrong shape.
+    """
+    if not paths.generate_data(behavior).parent.is_dir():
+        known = ", ".join(available(paths)) or "none"
+        raise UserError(f"unknown behaviour {behavior!r}; in {paths.datasets} there are: {known}")
+    path = paths.description(behavior)
+    if not path.exists():
+        return Behavior(id=behavior, name=behavior)
+    return Behavior(id=behavior, **_checked_fields(path))
+
+
+def _checked_fields(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold one JSON object")
+    unknown = content.keys() - {"id", *_TEXT_FIELDS}
+    if unknown:
+        raise UserError(
+            f"{path}: unknown field {', '.join(sorted(unknown))}; known are {', '.join(_TEXT_FIELDS)}"
+        )
+    if content.get("id", path.parent.name) != path.parent.name:
+        raise UserError(f"{path}: id {content['id']!r} is not the folder's name")
+    values = {field: content[field] for field in _TEXT_FIELDS if content.get(field) is not None}
+    for field, value in values.items():
+        if not isinstance(value, str) or not value.strip():
+            raise UserError(f"{path}: {field} must be a text that is not empty")
+    if "name" not in values:
+        raise UserError(f"{path}: missing field name")
+    return values
+
+
+def load_all(wanted: list[str] | None, paths: Paths) -> list[Behavior]:
+    """The behaviours named, or all of the data folder if none is named.
+
+    Raises:
+        UserError: unknown behaviour, or an empty data folder.
+    """
+    ids = wanted or available(paths)
+    if not ids:
+        raise UserError(f"no behaviours in {paths.datasets / 'generate'}")
+    return [load(behavior, paths) for behavior in dict.fromkeys(ids)]

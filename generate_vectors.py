@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""Make steering vectors from contrast pairs.
+
+For each pair (one question, two answers that differ only in the letter) the residual stream is
+read at the token of the answer letter, after every layer asked for, for the matching and for the
+other answer. The vector of a layer is the mean over pairs of (matching - other).
+
+Layers are numbered from 0 and mean the output of that decoder block.
+
+Full:   ./generate_vectors.py --layers $(seq 0 29) --behaviors sycophancy refusal --save_activations
+Quick:  ./generate_vectors.py --layers 12 --behaviors sycophancy --limit 8
+
+Reads   <datasets_dir>/generate/<behavior>/generate_dataset.json
+Writes  <artifacts_dir>/vectors/<behavior>/vec_layer_<L>_<model>.pt
+        <artifacts_dir>/activations/<behavior>/activations_{pos,neg}_<L>_<model>.pt
+A killed run goes on where it stood; finished vectors are skipped. Next: ./normalize_vectors.py
+"""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import behaviors
+from utils import arguments
+from utils.artifacts import fingerprint, must_make, save, sha256_file, torch_bytes
+from utils.data import ABItem, load_ab_items
+from utils.models import ModelChoice, weights_fingerprint
+from utils.paths import Paths
+
+if TYPE_CHECKING:
+    from llama_wrapper import LlamaWrapper
+    from utils.prompts import LetterPrompt, PromptFormat
+
+GET_DATA = "Each behaviour's pairs belong there; --datasets_dir names another data folder."
+SIGNS = ("pos", "neg")
+
+
+@dataclass
+class Job:
+    """The unfinished part of one behaviour."""
+
+    behavior: str
+    prompts: "list[LetterPrompt]"
+    layers: list[int]
+    inputs: dict[str, Any]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = arguments.make_parser(__doc__)
+    arguments.add_behavior_argument(parser)
+    parser.add_argument(
+        "--layers",
+        nargs="+",
+        type=int,
+        required=True,
+        metavar="L",
+        help="decoder blocks to read, from 0; $(seq 0 29) for all of the bundled model",
+    )
+    parser.add_argument(
+        "--save_activations",
+        action="store_true",
+        help="also keep every pair's activations (needed by plot_activations.py)",
+    )
+    arguments.add_show_tokens_argument(parser)
+    arguments.add_run_arguments(parser)
+    arguments.add_model_arguments(parser)
+    arguments.add_compute_arguments(parser)
+    arguments.add_folder_arguments(parser)
+    return parser
+
+
+def letter_prompts(items: list[ABItem], prompt_format: "PromptFormat") -> "list[LetterPrompt]":
+    return [
+        prompt_format.letter_prompt(item.question, (item.matching, item.other)) for item in items
+    ]
+
+
+def artifacts_of(
+    job: Job, layer: int, label: str, paths: Paths, keep: bool
+) -> list[tuple[Path, dict[str, Any]]]:
+    """Every file of one layer with the inputs it depends on."""
+    inputs = job.inputs | {"layer": layer}
+    files = [(paths.vector(job.behavior, layer, label, normalized=False), inputs)]
+    if keep:
+        files += [
+            (paths.activations(job.behavior, sign, layer, label), inputs | {"answers": sign})
+            for sign in SIGNS
+        ]
+    return files
+
+
+def compute(
+    job: Job, wrapper: "LlamaWrapper", label: str, paths: Paths, args: argparse.Namespace
+) -> list[Path]:
+    """Run all pairs of one behaviour and write its files; goes on from a killed run."""
+    from tqdm import tqdm
+
+    from utils.one_pass import PairOutputs
+    from utils.vector_sums import VectorSums
+
+    pairs = PairOutputs(wrapper, job.prompts, job.layers, budget=args.batch_tokens)
+    key = fingerprint(job.inputs | {"layers": job.layers, "batches": pairs.batches})
+    sums = VectorSums(
+        paths.vector_progress(job.behavior, label),
+        key,
+        (len(job.layers), wrapper.width),
+        wrapper.dtype if args.save_activations else None,
+    )
+    with tqdm(total=len(job.prompts), initial=sums.pairs, desc=job.behavior, unit="pair") as bar:
+        for batch in pairs.batches[sums.batches :]:
+            sums.add(pairs.outputs(batch))
+            bar.update(len(batch))
+    means = sums.means()
+    if not bool(means.isfinite().all()):
+        sums.finish()
+        raise ArithmeticError(
+            f"{job.behavior}: NaN or infinite activations; nothing was written. "
+            "Try --dtype bfloat16 or float32."
+        )
+    order = [index for batch in pairs.batches for index in batch]
+    written = []
+    for i, layer in enumerate(job.layers):
+        contents = [means[i].float().clone()]
+        if args.save_activations:
+            contents += [sums.activations(order, i, answer) for answer in range(2)]
+        files = artifacts_of(job, layer, label, paths, args.save_activations)
+        for (path, inputs), tensor in zip(files, contents, strict=True):
+            save(path, torch_bytes(tensor), inputs)
+            written.append(path)
+    sums.finish()
+    return written
+
+
+def plan(
+    args: argparse.Namespace, choice: ModelChoice, label: str, layers: list[int], paths: Paths
+) -> tuple[list[Job], Any]:
+    """Check all inputs, the tokens included, and find what is not finished yet."""
+    chosen = [b.id for b in behaviors.load_all(args.behaviors, paths)]
+    data = {b: paths.generate_data(b) for b in chosen}
+    items = {b: load_ab_items(p, made_by=GET_DATA, limit=args.limit) for b, p in data.items()}
+
+    from utils.loading import load_tokenizer, resolved_dtype
+    from utils.prompts import PromptFormat
+
+    tokenizer = load_tokenizer(choice)
+    prompt_format = PromptFormat(tokenizer, base=choice.base)
+    jobs = []
+    for behavior in chosen:
+        inputs = {
+            "kind": "vector",
+            "behavior": behavior,
+            "model": choice.label,
+            "weights": weights_fingerprint(choice),
+            "dtype": resolved_dtype(args.device, args.dtype),
+            "template": prompt_format.fingerprint(),
+            "data": sha256_file(data[behavior]),
+            "pairs": len(items[behavior]),
+        }
+        job = Job(behavior, letter_prompts(items[behavior], prompt_format), layers, inputs)
+        job.layers = [
+            layer
+            for layer in layers
+            # all files of a layer are asked about, so that every fault is found here
+            if any(
+                [
+                    must_make(path, inputs, overwrite=args.overwrite)
+                    for path, inputs in artifacts_of(
+                        job, layer, label, paths, args.save_activations
+                    )
+                ]
+            )
+        ]
+        jobs.append(job)
+    return jobs, tokenizer
+
+
+def main(args: argparse.Namespace) -> int:
+    started = time.monotonic()
+    choice, shape = arguments.get_model(args)
+    layers = arguments.check_layers(args.layers, shape, choice.label)
+    paths = arguments.get_paths(args)
+    label = arguments.limited_label(choice.label, args.limit)
+    jobs, tokenizer = plan(args, choice, label, layers, paths)
+    if args.show_tokens:
+        from utils.prompts import show_tokens
+
+        print(show_tokens(jobs[0].prompts[0], tokenizer, read="<- the letter, read here"))
+        return 0
+    written: list[Path] = []
+    failures: list[str] = []
+    wrapper = None
+    for job in jobs:
+        if not job.layers:
+            continue
+        if wrapper is None:
+            from llama_wrapper import LlamaWrapper
+
+            wrapper = LlamaWrapper.load(
+                choice, device=args.device, dtype=args.dtype, tokenizer=tokenizer
+            )
+        try:
+            written += compute(job, wrapper, label, paths, args)
+        except ArithmeticError as error:
+            failures.append(str(error))
+    report(jobs, written, layers, time.monotonic() - started)
+    return arguments.report_failures(failures)
+
+
+def report(jobs: list[Job], written: list[Path], layers: list[int], seconds: float) -> None:
+    print(f"{'behaviour':28}{'pairs':>7}{'layers made':>13}{'kept':>6}")
+    for job in jobs:
+        kept = len(layers) - len(job.layers)
+        print(f"{job.behavior:28}{job.inputs['pairs']:7}{len(job.layers):13}{kept:6}")
+    arguments.print_written(written, seconds)
+
+
+if __name__ == "__main__":
+    arguments.run(build_parser(), main)

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Give the vectors of all behaviours the same length, layer by layer.
+
+Raw vectors of different behaviours differ in norm, so the same multiplier would mean different
+strengths. For each layer and model every behaviour's vector is rescaled to the mean norm over
+the behaviours given (paper, section 3).
+
+Full:   ./normalize_vectors.py
+Quick:  ./normalize_vectors.py --behaviors sycophancy refusal --model SmolLM2-135M-Instruct-Q4_1
+
+Reads   <artifacts_dir>/vectors/<behavior>/vec_layer_<L>_<model>.pt
+Writes  <artifacts_dir>/normalized_vectors/<behavior>/ (same names)
+The result depends on the set of behaviours: normalise all that you want to compare together.
+Next: ./prompting_with_steering.py
+"""
+
+import argparse
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from utils import arguments
+from utils.artifacts import load_tensor, must_make, save, sha256_file, torch_bytes
+from utils.errors import UserError
+from utils.paths import Paths
+
+Made = tuple[Path, bytes, dict[str, Any]]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = arguments.make_parser(__doc__)
+    arguments.add_behavior_argument(parser)
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="the model's name as it stands in the files (default: every model found)",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that were made from other inputs or came from elsewhere",
+    )
+    arguments.add_folder_arguments(parser)
+    return parser
+
+
+def find_vectors(
+    behaviors: list[str], model: str | None, paths: Paths
+) -> dict[tuple[str, int], list[str]]:
+    """The behaviours that have a raw vector, for each (model, layer).
+
+    Raises:
+        UserError: none at all, or a behaviour lacks a layer that another has.
+    """
+    found: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for behavior in behaviors:
+        for layer, label in paths.vectors_of(behavior):
+            if model is None or label == model:
+                found[label, layer].append(behavior)
+    if not found:
+        named = "" if model is None else f" of {model}"
+        raise UserError(
+            f"no vectors{named} in {paths.artifacts / 'vectors'}\n"
+            "Make them with: ./generate_vectors.py --layers ..."
+        )
+    by_model: dict[str, set[str]] = defaultdict(set)
+    for (label, _), has in found.items():
+        by_model[label] |= set(has)
+    for (label, layer), has in sorted(found.items()):
+        lacking = sorted(by_model[label] - set(has))
+        if lacking:
+            raise UserError(
+                f"layer {layer} of {label} has no vector for {', '.join(lacking)}, so the mean norm "
+                "would be over other behaviours than at other layers\nMake it with: "
+                f"./generate_vectors.py --behaviors {' '.join(lacking)} --layers {layer} ..."
+            )
+    return dict(found)
+
+
+def normalize(
+    label: str, layer: int, behaviors: list[str], paths: Paths, overwrite: bool
+) -> tuple[list[Made], float]:
+    """Rescale the vectors of one model and layer; the files to write and the common norm."""
+    sources = {b: paths.vector(b, layer, label, normalized=False) for b in behaviors}
+    vectors = {b: load_tensor(path, made_by="./generate_vectors.py") for b, path in sources.items()}
+    norms = {b: float(v.double().norm()) for b, v in vectors.items()}
+    zero = [b for b, norm in norms.items() if norm == 0]
+    if zero:
+        raise UserError(f"layer {layer} of {label}: the vector of {', '.join(zero)} is zero")
+    target = sum(norms.values()) / len(norms)
+    inputs = {
+        "kind": "normalized vector",
+        "model": label,
+        "layer": layer,
+        "vectors": {b: sha256_file(path) for b, path in sources.items()},
+    }
+    made = []
+    for behavior, vector in vectors.items():
+        path = paths.vector(behavior, layer, label, normalized=True)
+        if must_make(path, inputs, overwrite=overwrite):
+            scaled = (vector.double() * (target / norms[behavior])).float()
+            made.append((path, torch_bytes(scaled), inputs))
+    return made, target
+
+
+def main(args: argparse.Namespace) -> int:
+    started = time.monotonic()
+    paths = arguments.get_paths(args)
+    known = paths.behaviors_with_vectors()
+    unknown = sorted(set(args.behaviors or []) - set(known))
+    if unknown:
+        raise UserError(
+            f"no vectors for behaviour {', '.join(unknown)}; there are: {', '.join(known) or 'none'}"
+            f"\nMake them with: ./generate_vectors.py --behaviors {' '.join(unknown)} --layers ..."
+        )
+    found = find_vectors(args.behaviors or known, args.model, paths)
+    made: list[Made] = []
+    norms: dict[str, list[float]] = defaultdict(list)
+    for (label, layer), has in sorted(found.items()):
+        files, norm = normalize(label, layer, has, paths, args.overwrite)
+        made += files
+        norms[label].append(norm)
+    # Nothing is written before every layer has been read and checked.
+    for path, data, inputs in made:
+        save(path, data, inputs)
+    for label, values in norms.items():
+        over = sorted({b for (m, _), has in found.items() if m == label for b in has})
+        print(
+            f"{label}: {len(values)} layers, norm {min(values):.3g} to {max(values):.3g}, "
+            f"mean over {', '.join(over)}"
+        )
+    arguments.print_written([path for path, _, _ in made], time.monotonic() - started)
+    return 0
+
+
+if __name__ == "__main__":
+    arguments.run(build_parser(), main)

@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+"""Measure a model's behaviour under steering, over a grid of layers and multipliers.
+
+multiplier x vector is added to the output of block L at every token from the last token of the
+instruction on. Type ab: the probabilities of (A) and (B) as the next token after "(". All layers
+and multipliers of a question are computed in one pass, with the numbers of one pass each.
+
+Full:   ./prompting_with_steering.py --type ab --layers $(seq 0 29) --multipliers -1 0 1
+Quick:  ./prompting_with_steering.py --type ab --layers 12 --multipliers -1 0 1 \\
+            --behaviors sycophancy --limit 8
+
+Reads   <datasets_dir>/test/<behavior>/test_dataset_ab.json
+        <artifacts_dir>/normalized_vectors/<behavior>/vec_layer_<L>_<model>.pt
+Writes  <artifacts_dir>/results/<behavior>/results_layer=<L>_multiplier=<m>_....json
+A killed run goes on where it stood; finished cells are skipped. Next: ./plot_results.py
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import behaviors
+from utils import arguments
+from utils.artifacts import load_tensor, sha256_file
+from utils.data import ABItem, load_ab_items
+from utils.models import ModelChoice, ModelShape, weights_fingerprint
+from utils.paths import Paths, ResultName
+
+GET_DATA = "Each behaviour's tests belong there; --datasets_dir names another data folder."
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = arguments.make_parser(__doc__)
+    arguments.add_behavior_argument(parser)
+    parser.add_argument(
+        "--layers",
+        nargs="+",
+        type=int,
+        required=True,
+        metavar="L",
+        help="decoder blocks to steer at, one at a time, from 0",
+    )
+    parser.add_argument(
+        "--multipliers",
+        nargs="+",
+        type=arguments.finite_float,
+        required=True,
+        metavar="M",
+        help="strengths; 0 is the unsteered model",
+    )
+    parser.add_argument("--type", choices=["ab"], default="ab", help="kind of test")
+    arguments.add_variant_arguments(parser)
+    arguments.add_show_tokens_argument(parser)
+    arguments.add_run_arguments(parser)
+    arguments.add_model_arguments(parser)
+    arguments.add_compute_arguments(parser)
+    arguments.add_folder_arguments(parser)
+    return parser
+
+
+def load_vectors(
+    args: argparse.Namespace,
+    behavior: str,
+    layers: list[int],
+    choice: ModelChoice,
+    shape: ModelShape,
+    paths: Paths,
+) -> dict[int, tuple[Any, str]]:
+    """layer -> (vector, hash of its file), every one checked.
+
+    Raises:
+        UserError: a vector is missing, damaged or of another width; names the command.
+    """
+    label = arguments.last_part(args.override_vector_model) or choice.label
+    vectors: dict[int, tuple[Any, str]] = {}
+    for layer in layers:
+        source = layer if args.override_vector is None else args.override_vector
+        path = paths.vector(behavior, source, label, normalized=True)
+        raw = paths.vector(behavior, source, label, normalized=False)
+        command = "./normalize_vectors.py"
+        if not raw.exists():
+            model = arguments.model_flags(args) if args.override_vector_model is None else ""
+            command = (
+                f"./generate_vectors.py --behaviors {behavior} --layers {source}{model} && {command}"
+            )
+        vector = load_tensor(path, made_by=command, width=shape.width)
+        vectors[layer] = (vector, sha256_file(path))
+    return vectors
+
+
+def load_items(args: argparse.Namespace, behavior: str, paths: Paths) -> list[ABItem]:
+    from utils.evaluation import TESTS
+
+    test = TESTS[args.type]
+    path = test.data(paths, behavior)
+    return load_ab_items(path, made_by=GET_DATA, names=test.fields, limit=args.limit)
+
+
+def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tuple[Any, Any]:
+    """All sweeps of the command with what is pending in each, and the tokenizer.
+
+    Everything that can be wrong with the input is found here, before the model is loaded.
+    """
+    paths = arguments.get_paths(args)
+    layers = arguments.check_layers(args.layers, shape, choice.label)
+    multipliers = list(dict.fromkeys(args.multipliers))
+    chosen = behaviors.load_all(args.behaviors, paths)
+    system_prompts = {b.id: b.system_prompt(args.system_prompt) for b in chosen}
+    items = {b.id: load_items(args, b.id, paths) for b in chosen}
+    steered = layers if any(multipliers) else []
+    vectors = {b.id: load_vectors(args, b.id, steered, choice, shape, paths) for b in chosen}
+
+    from utils.evaluation import LETTERS, TESTS
+    from utils.loading import load_tokenizer, resolved_dtype
+    from utils.prompts import PromptFormat
+    from utils.sweep import Sweep
+
+    test, tokenizer, sweeps = TESTS[args.type], load_tokenizer(choice), []
+    dtype, weights = resolved_dtype(args.device, args.dtype), weights_fingerprint(choice)
+    for behavior in (b.id for b in chosen):
+        prompt_format = PromptFormat(
+            tokenizer, base=choice.base, system_prompt=system_prompts[behavior]
+        )
+        name = ResultName(
+            layer=0,
+            multiplier=0.0,
+            behavior=behavior,
+            **arguments.variant_parts(args),
+            **choice.result_parts(),
+            limit=args.limit,
+        )
+        inputs = {
+            "kind": f"{args.type} results",
+            "model": choice.label,
+            "weights": weights,
+            "dtype": dtype,
+            "template": prompt_format.fingerprint(),
+            "data": sha256_file(test.data(paths, behavior)),
+            "items": len(items[behavior]),
+        }
+        sweep = Sweep(
+            test=test,
+            name=name,
+            items=items[behavior],
+            prompts=[prompt_format.letter_prompt(i.question, LETTERS) for i in items[behavior]],
+            vectors=vectors[behavior],
+            cells=[(layer, m) for layer in layers for m in multipliers],
+            inputs=inputs,
+            pending=[],
+        )
+        sweep.find_pending(paths, overwrite=args.overwrite)
+        sweeps.append(sweep)
+    return sweeps, tokenizer
+
+
+def main(args: argparse.Namespace) -> int:
+    started = time.monotonic()
+    choice, shape = arguments.get_model(args)
+    sweeps, tokenizer = plan(args, choice, shape)
+    if args.show_tokens:
+        from utils.prompts import show_tokens
+
+        print(show_tokens(sweeps[0].prompts[0], tokenizer, read="<- the next token, read here"))
+        return 0
+    paths = arguments.get_paths(args)
+    written: list[Path] = []
+    failures: list[str] = []
+    if any(sweep.pending for sweep in sweeps):
+        from tqdm import tqdm
+
+        from llama_wrapper import LlamaWrapper
+
+        wrapper = LlamaWrapper.load(
+            choice, device=args.device, dtype=args.dtype, tokenizer=tokenizer
+        )
+        for sweep in sweeps:
+            if not sweep.pending:
+                continue
+            label = f"{sweep.name.behavior} ({len(sweep.pending)} cells)"
+            with tqdm(total=len(sweep.items), desc=label, unit="question") as bar:
+                done = sweep.run(wrapper, paths, budget=args.batch_tokens, advance=bar.update)
+            written += done[0]
+            failures += done[1]
+    report(sweeps, paths, written, time.monotonic() - started)
+    return arguments.report_failures(failures)
+
+
+def report(sweeps: list[Any], paths: Paths, written: list[Path], seconds: float) -> None:
+    from utils.evaluation import read_results
+
+    print(f"{'behaviour':28}{'cells':>6}{'made':>6}  mean {sweeps[0].test.score_name}, lowest and highest")
+    for sweep in sweeps:
+        found = []
+        for cell in sweep.cells:
+            path = sweep.path(cell, paths)
+            if path.exists():
+                found.append((sweep.test.scores(read_results(path), path.name).mean(), cell))
+        made = sum(sweep.path(cell, paths) in written for cell in sweep.cells)
+        ends = "   ".join(
+            f"{score:.3f} (layer {n}, x{m:g})" for score, (n, m) in (min(found), max(found))
+        ) if found else "-"
+        print(f"{sweep.name.behavior:28}{len(sweep.cells):6}{made:6}  {ends}")
+        beyond = sweep.test.beyond_ab([item.row for item in sweep.items])
+        if beyond:
+            print(
+                f"{'':40}  {beyond} of {len(sweep.items)} questions have a matching letter beyond "
+                "A and B and count 0 (plot_results.py --without_beyond_ab leaves them out)"
+            )
+    arguments.print_written(written, seconds)
+
+
+if __name__ == "__main__":
+    arguments.run(build_parser(), main)

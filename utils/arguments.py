@@ -1,0 +1,240 @@
+"""The command line: flags that several scripts share, and what every script does around main.
+
+No torch here: ``--help`` and wrong input must answer at once.
+"""
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+from utils.models import ModelChoice, ModelShape, check_access, choose_model, read_shape
+from utils.paths import REPOSITORY, Paths, check_root
+
+
+def make_parser(docstring: str) -> argparse.ArgumentParser:
+    """A parser whose manual is the script's docstring."""
+    return argparse.ArgumentParser(
+        description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def add_folder_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--datasets_dir",
+        default=os.environ.get("CAA_DATASETS_DIR", str(REPOSITORY / "datasets")),
+        metavar="DIR",
+        help="data folder (default: $CAA_DATASETS_DIR, else datasets/ of the repository)",
+    )
+    parser.add_argument(
+        "--artifacts_dir",
+        default=str(REPOSITORY),
+        metavar="DIR",
+        help="where vectors/, results/, analysis/ ... are read and written "
+        "(default: the repository)",
+    )
+
+
+def add_behavior_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--behaviors",
+        nargs="+",
+        metavar="B",
+        help="behaviours, by the names of their data folders (default: all)",
+    )
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model (default: the bundled SmolLM2-135M-Instruct)")
+    group.add_argument(
+        "--model", metavar="NAME_OR_PATH", help="hub id, local model folder or .gguf file"
+    )
+    group.add_argument("--model_size", choices=["7b", "13b", "70b"], help="Llama 2 of this size")
+    group.add_argument(
+        "--use_base_model",
+        action="store_true",
+        help="base weights (with --model_size) and the base prompt format "
+        "(Input: ... / Response: ...)",
+    )
+
+
+def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("compute")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
+    group.add_argument(
+        "--dtype",
+        default="auto",
+        choices=["auto", "float32", "bfloat16", "float16"],
+        help="weights and activations (auto: float32 on CPU, bfloat16 on GPU)",
+    )
+    group.add_argument(
+        "--batch_tokens",
+        type=positive_int,
+        metavar="N",
+        help="tokens in one forward pass, all steered copies counted (default: 768 on CPU, "
+        "16384 on GPU)",
+    )
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that were made from other inputs or came from elsewhere",
+    )
+    parser.add_argument(
+        "--limit",
+        type=positive_int,
+        metavar="N",
+        help="first N items only, for a quick try; it becomes part of the names written",
+    )
+
+
+def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
+    """What tells one set of results from another, the model aside; part of their names."""
+    group = parser.add_argument_group("variants")
+    group.add_argument(
+        "--system_prompt",
+        choices=["pos", "neg"],
+        help="the behaviour's own positive or negative system prompt",
+    )
+    group.add_argument(
+        "--override_vector",
+        type=int,
+        metavar="L",
+        help="use layer L's vector at every layer",
+    )
+    group.add_argument(
+        "--override_vector_model",
+        metavar="NAME",
+        help="use the vectors of this model (the name in their files); widths must agree",
+    )
+    group.add_argument(
+        "--override_model_weights_path",
+        metavar="FILE",
+        help="finetuned weights to load into the model",
+    )
+
+
+def variant_parts(args: argparse.Namespace) -> dict[str, Any]:
+    """The parts of a result's name that these flags set (the weights' part is the model's)."""
+    return {
+        "type": args.type,
+        "system_prompt": args.system_prompt,
+        "override_vector": args.override_vector,
+        "override_vector_model": last_part(args.override_vector_model),
+    }
+
+
+def last_part(name: str | None) -> str | None:
+    return None if name is None else name.rstrip("/").rsplit("/", 1)[-1]
+
+
+def model_flags(args: argparse.Namespace) -> str:
+    """The model flags of a command, to be repeated in a command that is shown to the user."""
+    flags = [f" --{flag} {value}" for flag in ("model", "model_size") if (value := getattr(args, flag))]
+    return "".join(flags) + (" --use_base_model" if args.use_base_model else "")
+
+
+def add_show_tokens_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--show_tokens",
+        action="store_true",
+        help="print the tokens of one example, which is read and which are steered, and leave",
+    )
+
+
+def positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def finite_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be a finite number, not {text}")
+    return value + 0.0
+
+
+def get_paths(args: argparse.Namespace) -> Paths:
+    """The folders named on the command line, checked.
+
+    Raises:
+        UserError: a data folder that is none, or an artefact folder that cannot be written.
+    """
+    datasets = Path(args.datasets_dir)
+    if not datasets.is_dir():
+        raise UserError(f"--datasets_dir: no such folder: {datasets}")
+    return Paths(check_root(Path(args.artifacts_dir), "--artifacts_dir"), datasets)
+
+
+def get_model(args: argparse.Namespace) -> tuple[ModelChoice, ModelShape]:
+    """The model named on the command line and what is known of it without loading it.
+
+    Raises:
+        UserError: see :mod:`utils.models`.
+    """
+    weights = getattr(args, "override_model_weights_path", None)
+    choice = choose_model(args.model, args.model_size, args.use_base_model, weights)
+    check_access(choice)
+    return choice, read_shape(choice)
+
+
+def check_layers(layers: list[int], shape: ModelShape, label: str) -> list[int]:
+    """The layers in ascending order, each once.
+
+    Raises:
+        UserError: a layer that the model does not have.
+    """
+    last = None if shape.layers is None else shape.layers - 1
+    wrong = [n for n in layers if n < 0 or (last is not None and n > last)]
+    if wrong:
+        has = "0 and above" if last is None else f"0 to {last}"
+        raise UserError(f"--layers {' '.join(map(str, wrong))}: {label} has layers {has}")
+    return sorted(set(layers))
+
+
+def limited_label(label: str, limit: int | None) -> str:
+    """A model's name in file names; under ``--limit`` it says so."""
+    return label if limit is None else f"{label}_limit={limit}"
+
+
+def print_written(paths: list[Path], seconds: float) -> None:
+    """The closing lines of a script: what was written and how long it took."""
+    if not paths:
+        print("nothing to do: everything asked for is finished (--overwrite makes it again)")
+        return
+    for folder in dict.fromkeys(path.parent for path in paths):
+        names = [path.name for path in paths if path.parent == folder]
+        some = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]} ({len(names)} files)"
+        print(f"wrote {folder}/{some}")
+    print(f"in {seconds:.1f} s")
+
+
+def report_failures(failures: list[str]) -> int:
+    """List what failed, last of all; the exit status of the script."""
+    if failures:
+        print(f"\n{len(failures)} failed:", *failures, sep="\n  ", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def run(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int | None]) -> None:
+    """Parse, run ``main`` and leave with the right status: 0, 1 (a part failed) or 2 (input)."""
+    args = parser.parse_args()
+    try:
+        sys.exit(main(args))
+    except UserError as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept, the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

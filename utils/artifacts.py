@@ -1,0 +1,261 @@
+"""Durable writing: an artefact exists only when it is whole, and says what made it.
+
+Every artefact is written beside its place, flushed and renamed. Beside it lies a record
+with the hash of its bytes and the inputs it was made from; the record is written *first*,
+so that a kill between the two leaves an unfinished artefact, never one of unknown origin.
+"""
+
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from utils.errors import UserError
+from utils.paths import record_path
+
+if TYPE_CHECKING:
+    import torch
+
+RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
+
+
+class State(Enum):
+    """What stands at an artefact's place, compared with what is about to be made."""
+
+    ABSENT = "absent"
+    FINISHED = "finished"
+    CHANGED = "changed"
+    FOREIGN = "foreign"
+    DAMAGED = "damaged"
+
+
+def sha256_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(inputs: Mapping[str, Any]) -> str:
+    """Hash of a JSON-able mapping, independent of the order of its keys."""
+    return sha256_bytes(json.dumps(inputs, sort_keys=True).encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all (temporary file, fsync, rename)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def torch_bytes(value: Any) -> bytes:
+    """A tensor (or a dictionary of plain values) as ``torch.save`` writes it.
+
+    The same value always gives the same bytes. A view must be cloned before, or its whole
+    storage is written.
+    """
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def command_line() -> str:
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def save(path: Path, data: bytes, inputs: Mapping[str, Any]) -> None:
+    """Write an artefact and, before it, the record of what made it.
+
+    Args:
+        path: the artefact's place.
+        data: its bytes.
+        inputs: what the bytes depend on; a later run with other inputs is refused.
+    """
+    record = {
+        "artifact": path.name,
+        "sha256": sha256_bytes(data),
+        "inputs": inputs,
+        "command": command_line(),
+        "versions": versions(),
+    }
+    write_bytes(record_path(path), json_bytes(record))
+    write_bytes(path, data)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The record of an artefact; ``None`` if it has none (it came from elsewhere).
+
+    Raises:
+        UserError: the record is there but cannot be read as one.
+    """
+    record = record_path(path)
+    try:
+        content = json.loads(record.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{record} is not a readable record ({error}); delete it") from error
+    if not isinstance(content, dict) or not {"sha256", "inputs"} <= content.keys():
+        raise UserError(f"{record} is not a readable record (fields missing); delete it")
+    return content
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """One line for each input that differs between two records."""
+    keys = sorted(old.keys() | new.keys())
+    return [
+        f"{key}: {old.get(key, '(absent)')} -> {new.get(key, '(absent)')}"
+        for key in keys
+        if old.get(key) != new.get(key)
+    ]
+
+
+def state(path: Path, inputs: Mapping[str, Any]) -> tuple[State, list[str]]:
+    """Compare what stands at ``path`` with ``inputs``; the list says what differs."""
+    if not path.exists():
+        return State.ABSENT, []
+    record = read_record(path)
+    if record is None:
+        return State.FOREIGN, []
+    if record["sha256"] != sha256_file(path):
+        return State.DAMAGED, []
+    changed = differences(record["inputs"], inputs)
+    return (State.CHANGED, changed) if changed else (State.FINISHED, [])
+
+
+def must_make(path: Path, inputs: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Whether to make an artefact: yes if absent or to be overwritten, no if it is finished.
+
+    A file without a record came from elsewhere: it is kept, and said so.
+
+    Raises:
+        UserError: it was made from other inputs, or its bytes are not those recorded.
+    """
+    found, changed = state(path, inputs)
+    if found is State.ABSENT:
+        return True
+    if found is State.FINISHED:
+        return False
+    if overwrite:
+        return True
+    if found is State.FOREIGN:
+        print(f"kept (no record: it came from elsewhere; --overwrite replaces it): {path}")
+        return False
+    if found is State.DAMAGED:
+        raise UserError(
+            f"{path} is not the file that its record {record_path(path).name} describes "
+            "(truncated or edited); delete it, or make it again with --overwrite"
+        )
+    raise UserError(
+        f"{path} was made from other inputs:\n  " + "\n  ".join(changed) + "\n"
+        "Use --overwrite to replace it, or --artifacts_dir to write elsewhere."
+    )
+
+
+def verify(path: Path) -> None:
+    """Check a recorded artefact's bytes before it is read as data.
+
+    Raises:
+        UserError: the bytes are not those recorded.
+    """
+    record = read_record(path)
+    if record is not None and record["sha256"] != sha256_file(path):
+        raise UserError(
+            f"{path} is not the file that its record describes (truncated or edited); "
+            "delete it and make it again"
+        )
+
+
+def load_tensor(path: Path, *, made_by: str, width: int | None = None) -> "torch.Tensor":
+    """Read a 1-D vector, float32.
+
+    Args:
+        path: a file that holds one plain tensor.
+        made_by: the command that makes it, for the message if it is missing.
+        width: the expected length, if known.
+
+    Raises:
+        UserError: missing, truncated, a pickled object, not 1-D, not finite, or of another width.
+    """
+    import pickle
+    import zipfile
+
+    import torch
+
+    if not path.exists():
+        raise UserError(f"missing vector {path}\nMake it with: {made_by}")
+    verify(path)
+    try:
+        tensor = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is no plain tensor file: {reason}") from error
+    if not isinstance(tensor, torch.Tensor) or tensor.ndim != 1 or not tensor.is_floating_point():
+        raise UserError(f"{path} does not hold one 1-D floating-point tensor")
+    if not bool(torch.isfinite(tensor).all()):
+        raise UserError(f"{path} holds NaN or infinite values")
+    if width is not None and tensor.shape[0] != width:
+        raise UserError(
+            f"{path} has width {tensor.shape[0]}, the model's residual stream has {width}: "
+            "it belongs to another model"
+        )
+    return tensor.float()
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file (UTF-8, with or without a byte order mark).
+
+    Raises:
+        UserError: missing, unreadable or not JSON, with the place of the fault.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise UserError(f"missing file {path}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from error
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error

@@ -1,0 +1,102 @@
+"""Reading and checking contrast pairs and A/B test questions."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.artifacts import read_json
+from utils.errors import UserError
+
+_LETTER = re.compile(r"\s*\(([A-Z])\)")
+
+
+@dataclass(frozen=True)
+class ABItem:
+    """One question with two answers that differ only in the letter.
+
+    Attributes:
+        question: the text of the user's turn, choices included.
+        matching: letter of the answer that shows the behaviour (or is correct).
+        other: letter of the answer that does not.
+        row: the item's own fields as they go into a result row.
+    """
+
+    question: str
+    matching: str
+    other: str
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ABFields:
+    """The names of the fields that one kind of A/B file uses."""
+
+    question: str = "question"
+    matching: str = "answer_matching_behavior"
+    other: str = "answer_not_matching_behavior"
+    extra: tuple[str, ...] = ()
+
+
+def answer_letter(answer: Any) -> str | None:
+    """The letter of an answer such as ``"(A)"`` or ``" (B) Yes"``; ``None`` if it has none."""
+    match = _LETTER.match(answer) if isinstance(answer, str) else None
+    return match[1] if match else None
+
+
+def load_rows(path: Path, *, made_by: str) -> list[dict[str, Any]]:
+    """Read a JSON list of objects.
+
+    Raises:
+        UserError: missing (the message says how to get it), not JSON, no list, or empty.
+    """
+    if not path.exists():
+        raise UserError(f"missing data file {path}\n{made_by}")
+    rows = read_json(path)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{path} must hold a JSON list of objects")
+    if not rows:
+        raise UserError(f"{path} is empty: it must hold at least one item")
+    return rows
+
+
+def load_ab_items(
+    path: Path, *, made_by: str, names: ABFields = ABFields(), limit: int | None = None
+) -> list[ABItem]:
+    """Read contrast pairs or A/B tests and check every item.
+
+    Args:
+        path: a JSON list of objects with the fields of ``names``.
+        made_by: what to tell the user if the file is missing.
+        limit: keep the first ``limit`` items only.
+
+    Raises:
+        UserError: naming the file, the item and the fault.
+    """
+    items = [
+        _checked_item(row, names, where=f"{path}, item {number}")
+        for number, row in enumerate(load_rows(path, made_by=made_by), 1)
+    ]
+    return items[:limit]
+
+
+def _checked_item(row: dict[str, Any], names: ABFields, where: str) -> ABItem:
+    wanted = (names.question, names.matching, names.other, *names.extra)
+    missing = [name for name in wanted if name not in row]
+    if missing:
+        raise UserError(f"{where}: missing field {', '.join(missing)}")
+    question = row[names.question]
+    if not isinstance(question, str) or not question.strip():
+        raise UserError(f"{where}: {names.question} must be a text that is not empty")
+    matching, other = answer_letter(row[names.matching]), answer_letter(row[names.other])
+    for name, letter in ((names.matching, matching), (names.other, other)):
+        if letter is None:
+            raise UserError(
+                f'{where}: {name} must begin with a letter in brackets such as "(A)", '
+                f"it is {row[name]!r}"
+            )
+    if matching == other:
+        raise UserError(f"{where}: both answers are ({matching})")
+    assert matching is not None and other is not None
+    return ABItem(question, matching, other, {name: row[name] for name in wanted})

@@ -1,0 +1,107 @@
+"""An append-only journal of finished work, so that a killed run goes on where it stood.
+
+One JSON line a unit of work, each with a checksum. The first line is a header. A line that
+was cut off by a kill is dropped and computed again; any other damage is an error, because a
+journal is data that will end up in a result.
+"""
+
+import fcntl
+import json
+import os
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from utils.errors import UserError
+
+
+def _encode(value: Any) -> bytes:
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    return f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
+
+
+def _decode(line: bytes) -> Any:
+    checksum, _, text = line.rstrip(b"\n").partition(b" ")
+    if f"{zlib.crc32(text):08x}".encode() != checksum:
+        raise ValueError("checksum")
+    return json.loads(text)
+
+
+class Journal:
+    """A locked journal file, used as a context manager.
+
+    Attributes:
+        header: the header of the file, the old one if it existed before.
+        entries: the units already finished, in the order of writing.
+
+    Raises:
+        UserError: on entry, if another process holds the file or it is damaged.
+    """
+
+    def __init__(self, path: Path, header: Any) -> None:
+        self.path = path
+        self.header = header
+        self.entries: list[Any] = []
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> "Journal":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self.path, "a+b")  # noqa: SIM115 (held open until __exit__)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise UserError(
+                f"another process is at work on the same sweep ({self.path} is locked)"
+            ) from error
+        try:
+            self._load()
+        except BaseException:
+            self._file.close()
+            raise
+        return self
+
+    def _load(self) -> None:
+        assert self._file is not None
+        self._file.seek(0)
+        lines = self._file.read().splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()
+        values = []
+        for number, line in enumerate(lines, 1):
+            try:
+                values.append(_decode(line))
+            except ValueError as error:
+                raise UserError(
+                    f"{self.path} is damaged at line {number}; delete it to start the sweep again"
+                ) from error
+        self._file.truncate(sum(map(len, lines)))
+        if values:
+            self.header, self.entries = values[0], values[1:]
+        else:
+            self._write(self.header)
+
+    def _write(self, value: Any) -> None:
+        assert self._file is not None
+        self._file.write(_encode(value))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def append(self, entry: Any) -> None:
+        """Add one finished unit; it is on disk when this returns."""
+        self._write(entry)
+        self.entries.append(entry)
+
+    def remove(self) -> None:
+        """Delete the file: everything in it now stands in finished artefacts."""
+        self.path.unlink(missing_ok=True)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()

@@ -1,0 +1,251 @@
+"""Which model: from the command line to something that can be loaded, without loading it.
+
+Nothing here imports torch (but for reading a ``.gguf`` header), so that a wrong name, a missing
+token or a layer that the model does not have is found within a second.
+"""
+
+import hashlib
+import json
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+from utils.paths import REPOSITORY
+
+LLAMA_LAYERS = {"7b": 32, "13b": 40, "70b": 80}
+LLAMA_WIDTH = {"7b": 4096, "13b": 5120, "70b": 8192}
+BUNDLED_LABEL = "SmolLM2-135M-Instruct-Q4_1"
+BUNDLED_LAYERS, BUNDLED_WIDTH = 30, 576
+_LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")
+_WIDTH_KEYS = ("hidden_size", "n_embd", "d_model")
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".json")
+_SAMPLE = 1 << 20
+_NOT_DECODERS = ("t5", "bart", "bert", "roberta", "whisper", "vit", "clip", "mt5", "pegasus")
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model as the user named it.
+
+    Attributes:
+        source: hub id, local folder, ``.gguf`` file, or ``"bundled"``.
+        label: the last part of its name, as it stands in file names.
+        size: ``7b``, ``13b`` or ``70b`` for the Llama 2 family, else ``None``.
+        base: base prompt format (``Input: … Response: …``) instead of the chat template.
+        weights: file of finetuned weights to load on top (``--override_model_weights_path``).
+    """
+
+    source: str
+    label: str
+    size: str | None = None
+    base: bool = False
+    weights: Path | None = None
+
+    @property
+    def is_bundled(self) -> bool:
+        return self.source == "bundled"
+
+    def result_parts(self) -> dict[str, Any]:
+        """The parts of a result's name that say which model it is of."""
+        if self.size is not None:
+            parts: dict[str, Any] = {"use_base_model": self.base, "model_size": self.size}
+        else:
+            parts = {"model": self.label}
+        if self.weights is not None:
+            parts["override_model_weights_path"] = self.weights.stem
+        return parts
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Number of decoder blocks and width of the residual stream; ``None`` where unknown."""
+
+    layers: int | None
+    width: int | None
+
+
+def choose_model(
+    model: str | None, size: str | None, base: bool, weights: str | None = None
+) -> ModelChoice:
+    """Turn ``--model``, ``--model_size`` and ``--use_base_model`` into one choice.
+
+    Raises:
+        UserError: contradicting options, a path that does not exist, or a missing weights file.
+    """
+    if model is not None and size is not None:
+        raise UserError("--model and --model_size name two models; give one of them")
+    weights_path = None if weights is None else Path(weights)
+    if weights_path is not None and not weights_path.is_file():
+        raise UserError(f"--override_model_weights_path: no such file: {weights_path}")
+    if size is not None:
+        name = f"Llama-2-{size}-hf" if base else f"Llama-2-{size}-chat-hf"
+        return ModelChoice(f"meta-llama/{name}", name, size, base, weights_path)
+    if model is None:
+        source, label = "bundled", BUNDLED_LABEL
+    else:
+        source, label = _checked_source(model)
+    # The same weights under the base prompt format are another experiment: keep the files apart.
+    return ModelChoice(source, f"{label}_base" if base else label, None, base, weights_path)
+
+
+def _checked_source(model: str) -> tuple[str, str]:
+    path = Path(model).expanduser()
+    if model.endswith(".gguf"):
+        if not path.is_file():
+            raise UserError(f"--model: no such file: {path}")
+        return str(path), path.stem
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(f"--model: {path} is a folder without a config.json, so not a model")
+        return str(path), path.resolve().name
+    looks_like_path = model.startswith((".", "/", "~")) or model.count("/") > 1
+    if looks_like_path or path.is_file():
+        raise UserError(
+            f"--model: {model} is neither a model folder nor a .gguf file "
+            "(a hub model is named like HuggingFaceTB/SmolLM2-135M-Instruct)"
+        )
+    return model, model.rsplit("/", 1)[-1]
+
+
+def hub_token() -> str | None:
+    """The Hugging Face token: ``HF_TOKEN`` of the environment, of ``.env``, or a stored login."""
+    from dotenv import dotenv_values
+    from huggingface_hub import get_token
+
+    for folder in (Path.cwd(), REPOSITORY):
+        token = dotenv_values(folder / ".env").get("HF_TOKEN")
+        if token and not os.environ.get("HF_TOKEN"):
+            return token
+    return get_token()
+
+
+def check_access(choice: ModelChoice) -> None:
+    """Stop early if a gated model has no token (Llama 2 not yet in the local hub cache).
+
+    Raises:
+        UserError: says what to put where.
+    """
+    if choice.size is None:
+        return
+    from huggingface_hub import try_to_load_from_cache
+
+    if hub_token() or isinstance(try_to_load_from_cache(choice.source, "config.json"), str):
+        return
+    raise UserError(
+        f"{choice.source} needs a Hugging Face token: accept its licence on its hub page, then put\n"
+        f"  HF_TOKEN=hf_...\n"
+        f"into {REPOSITORY / '.env'} (copy .env.example) or into the environment.\n"
+        "Without --model_size the bundled model is used, which needs no account."
+    )
+
+
+def read_shape(choice: ModelChoice) -> ModelShape:
+    """Layers and width without loading weights.
+
+    Raises:
+        UserError: a config that cannot be had or read, or an architecture that cannot be steered.
+    """
+    if choice.is_bundled:
+        return ModelShape(BUNDLED_LAYERS, BUNDLED_WIDTH)
+    if choice.size is not None:
+        return ModelShape(LLAMA_LAYERS[choice.size], LLAMA_WIDTH[choice.size])
+    if choice.source.endswith(".gguf"):
+        return _gguf_shape(Path(choice.source))
+    folder = Path(choice.source)
+    return _config_shape((folder if folder.is_dir() else hub_snapshot(choice)) / "config.json")
+
+
+def hub_snapshot(choice: ModelChoice) -> Path:
+    """The hub cache's folder of the model's current revision; it holds at least the config.
+
+    Raises:
+        UserError: no such model, no access, or no network and not in the cache.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    cached = try_to_load_from_cache(choice.source, "config.json")
+    if isinstance(cached, str):
+        return Path(cached).parent
+    try:
+        return Path(hf_hub_download(choice.source, "config.json", token=hub_token())).parent
+    except LocalEntryNotFoundError as error:
+        raise UserError(
+            f"--model {choice.source}: not in the local hub cache, and the hub cannot be reached"
+        ) from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"--model {choice.source}: {reason}") from error
+
+
+def weights_fingerprint(choice: ModelChoice) -> str:
+    """What tells one set of weights from another in a record.
+
+    The checksum of the bundled wheel, the commit of a hub model, or a hash over names, sizes,
+    beginnings and ends of local weight files (whole ones would take minutes to read).
+    """
+    if choice.is_bundled:
+        from utils.bundled_model import SHA256
+
+        found = SHA256
+    elif choice.source.endswith(".gguf"):
+        found = _sampled_hash([Path(choice.source)])
+    elif Path(choice.source).is_dir():
+        folder = Path(choice.source)
+        found = _sampled_hash(sorted(p for p in folder.iterdir() if p.suffix in _WEIGHT_SUFFIXES))
+    else:
+        found = hub_snapshot(choice).name
+    extra = "" if choice.weights is None else "+" + _sampled_hash([choice.weights])[:16]
+    return found[:16] + extra
+
+
+def _sampled_hash(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size} ".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_SAMPLE))
+            file.seek(max(0, size - _SAMPLE))
+            digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()
+
+
+def _config_shape(path: Path) -> ModelShape:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config = config.get("text_config", config)
+        kind = str(config.get("model_type", ""))
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is not a readable model config: {error}") from error
+    if config.get("is_encoder_decoder") or kind in _NOT_DECODERS:
+        raise UserError(
+            f"{path.parent}: architecture {kind!r} is no decoder-only language model "
+            "and cannot be steered"
+        )
+    layers = next((config[k] for k in _LAYER_KEYS if isinstance(config.get(k), int)), None)
+    width = next((config[k] for k in _WIDTH_KEYS if isinstance(config.get(k), int)), None)
+    return ModelShape(layers, width)
+
+
+def _gguf_shape(path: Path) -> ModelShape:
+    # transformers' own reader: slower to import than the rest of this module, but it knows
+    # which architectures its loader takes.
+    from transformers.integrations.gguf.reader import read_gguf_metadata
+    from transformers.integrations.gguf.utils import is_gguf_arch_supported
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+    try:
+        metadata, _ = read_gguf_metadata(str(path))
+        architecture = str(metadata["general.architecture"])
+    except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
+        raise UserError(f"{path} is not a readable GGUF file: {error}") from error
+    known = architecture in GGUF_SUPPORTED_ARCHITECTURES or is_gguf_arch_supported(architecture)
+    if not known or architecture in _NOT_DECODERS:
+        raise UserError(f"{path}: GGUF architecture {architecture!r} cannot be loaded and steered")
+    layers = metadata.get(f"{architecture}.block_count")
+    width = metadata.get(f"{architecture}.embedding_length")
+    return ModelShape(layers, width)

@@ -1,0 +1,161 @@
+"""Where every file lives and what it is called. No other module builds a file name.
+
+Names follow the published repository of the paper, so that its files can be dropped in.
+They are built exactly and parsed exactly; nothing searches by substring, because
+``layer=1`` is a substring of ``layer=15``.
+"""
+
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from utils.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+_VECTOR_NAME = re.compile(r"vec_layer_(\d+)_(.+)\.pt")
+
+
+def format_multiplier(multiplier: float) -> str:
+    """The multiplier as it stands in file names: ``1.0``, ``-0.5``, and never ``-0.0``."""
+    return str(float(multiplier) + 0.0)
+
+
+@dataclass(frozen=True)
+class ResultName:
+    """The parts of a result file's name, in the order in which they are written.
+
+    Parts that are ``None`` are left out. For the Llama 2 family ``use_base_model`` and
+    ``model_size`` are set, for any other model ``model`` is.
+    """
+
+    layer: int
+    multiplier: float
+    behavior: str
+    type: str
+    system_prompt: str | None = None
+    override_vector: int | None = None
+    override_vector_model: str | None = None
+    use_base_model: bool | None = None
+    model_size: str | None = None
+    model: str | None = None
+    override_model_weights_path: str | None = None
+    limit: int | None = None
+
+    def filename(self) -> str:
+        parts = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            if field.name == "multiplier":
+                value = format_multiplier(value)
+            parts.append(f"{field.name}={value}")
+        return "results_" + "_".join(parts) + ".json"
+
+    @classmethod
+    def parse(cls, filename: str) -> "ResultName | None":
+        """Read a name back; ``None`` if ``filename`` is not one that :meth:`filename` writes."""
+        match = _RESULT_NAME.fullmatch(filename)
+        if match is None:
+            return None
+        values: dict[str, object] = {k: v for k, v in match.groupdict().items() if v is not None}
+        for key in ("layer", "override_vector", "limit"):
+            if key in values:
+                values[key] = int(str(values[key]))
+        values["multiplier"] = float(str(values["multiplier"]))
+        if "use_base_model" in values:
+            values["use_base_model"] = values["use_base_model"] == "True"
+        name = cls(**values)  # type: ignore[arg-type]
+        return name if name.filename() == filename else None
+
+
+def _result_pattern() -> re.Pattern[str]:
+    required = {"layer", "multiplier", "behavior", "type"}
+    parts = []
+    for field in fields(ResultName):
+        part = f"_{field.name}=(?P<{field.name}>.+?)"
+        parts.append(part if field.name in required else f"(?:{part})?")
+    return re.compile("results" + "".join(parts) + r"\.json")
+
+
+_RESULT_NAME = _result_pattern()
+
+
+@dataclass(frozen=True)
+class Paths:
+    """All folders under one root, and the data folder, which may lie elsewhere."""
+
+    artifacts: Path
+    datasets: Path
+
+    def description(self, behavior: str) -> Path:
+        return self.datasets / "generate" / behavior / "behavior.json"
+
+    def generate_data(self, behavior: str) -> Path:
+        return self.datasets / "generate" / behavior / "generate_dataset.json"
+
+    def test_data(self, behavior: str, kind: str) -> Path:
+        return self.datasets / "test" / behavior / f"test_dataset_{kind}.json"
+
+    def vector(self, behavior: str, layer: int, model: str, *, normalized: bool) -> Path:
+        folder = "normalized_vectors" if normalized else "vectors"
+        return self.artifacts / folder / behavior / f"vec_layer_{layer}_{model}.pt"
+
+    def vector_progress(self, behavior: str, model: str) -> Path:
+        """Unfinished sums of a vector run (hidden; gone when the run has finished)."""
+        return self.artifacts / "vectors" / behavior / f".progress_{model}"
+
+    def activations(self, behavior: str, sign: str, layer: int, model: str) -> Path:
+        name = f"activations_{sign}_{layer}_{model}.pt"
+        return self.artifacts / "activations" / behavior / name
+
+    def result(self, name: ResultName) -> Path:
+        return self.artifacts / "results" / name.behavior / name.filename()
+
+    def journal(self, behavior: str, fingerprint: str) -> Path:
+        return self.artifacts / "results" / behavior / f".journal_{fingerprint[:16]}.jsonl"
+
+    def figure(self, stem: str, behavior: str | None = None, suffix: str = ".png") -> Path:
+        folder = self.artifacts / "analysis"
+        return (folder / behavior if behavior else folder) / f"{stem}{suffix}"
+
+    def results_of(self, behavior: str) -> list[ResultName]:
+        """The names of all result files of one behaviour."""
+        folder = self.artifacts / "results" / behavior
+        names = (ResultName.parse(p.name) for p in sorted(folder.glob("results_*.json")))
+        return [n for n in names if n is not None and n.behavior == behavior]
+
+    def vectors_of(self, behavior: str) -> list[tuple[int, str]]:
+        """``(layer, model)`` of every raw vector of one behaviour."""
+        folder = self.artifacts / "vectors" / behavior
+        matches = (_VECTOR_NAME.fullmatch(p.name) for p in sorted(folder.glob("vec_layer_*.pt")))
+        return sorted((int(m[1]), m[2]) for m in matches if m)
+
+    def behaviors_with_vectors(self) -> list[str]:
+        folder = self.artifacts / "vectors"
+        if not folder.is_dir():
+            return []
+        return sorted(p.name for p in folder.iterdir() if p.is_dir() and self.vectors_of(p.name))
+
+
+def record_path(artifact: Path) -> Path:
+    """The record of what made an artefact lies beside it under a hidden name."""
+    return artifact.with_name(f".{artifact.name}.record")
+
+
+def check_root(folder: Path, purpose: str) -> Path:
+    """Check that a root folder can be listed and written to before any work is done.
+
+    Raises:
+        UserError: the folder exists but is no folder, or cannot be made, read or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        next(folder.iterdir(), None)
+        probe = folder / ".write_test"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{purpose} {folder} cannot be used: {error.strerror}") from error
+    return folder
