@@ -85,7 +85,8 @@ def _checked_fields(path: Path) -> dict[str, Any]:
     unknown = content.keys() - {"id", *_TEXT_FIELDS}
     if unknown:
         raise UserError(
-            f"{path}: unknown field {', '.join(sorted(unknown))}; known are {', '.join(_TEXT_FIELDS)}"
+            f"{path}: unknown field {', '.join(sorted(unknown))}; "
+            f"known are {', '.join(_TEXT_FIELDS)}"
         )
     if content.get("id", path.parent.name) != path.parent.name:
         raise UserError(f"{path}: id {content['id']!r} is not the folder's name")

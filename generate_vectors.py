@@ -91,13 +91,24 @@ def artifacts_of(
     return files
 
 
+def unfinished_layers(job: Job, label: str, paths: Paths, args: argparse.Namespace) -> list[int]:
+    """The layers of which any file is to be made; every file is asked about, for its faults."""
+    pending = []
+    for layer in job.layers:
+        files = artifacts_of(job, layer, label, paths, args.save_activations)
+        to_make = [must_make(path, inputs, overwrite=args.overwrite) for path, inputs in files]
+        if any(to_make):
+            pending.append(layer)
+    return pending
+
+
 def compute(
     job: Job, wrapper: "LlamaWrapper", label: str, paths: Paths, args: argparse.Namespace
 ) -> list[Path]:
     """Run all pairs of one behaviour and write its files; goes on from a killed run."""
     from tqdm import tqdm
 
-    from utils.one_pass import PairOutputs
+    from utils.pairs import PairOutputs
     from utils.vector_sums import VectorSums
 
     pairs = PairOutputs(wrapper, job.prompts, job.layers, budget=args.batch_tokens)
@@ -159,19 +170,7 @@ def plan(
             "pairs": len(items[behavior]),
         }
         job = Job(behavior, letter_prompts(items[behavior], prompt_format), layers, inputs)
-        job.layers = [
-            layer
-            for layer in layers
-            # all files of a layer are asked about, so that every fault is found here
-            if any(
-                [
-                    must_make(path, inputs, overwrite=args.overwrite)
-                    for path, inputs in artifacts_of(
-                        job, layer, label, paths, args.save_activations
-                    )
-                ]
-            )
-        ]
+        job.layers = unfinished_layers(job, label, paths, args)
         jobs.append(job)
     return jobs, tokenizer
 

@@ -13,8 +13,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from utils.block_io import (
+    CannotBranch,
+    allowed_square,
+    cut_argument,
+    hidden_of,
+    join_branches,
+    positions_of_call,
+    with_hidden,
+)
 from utils.branches import AT_EMBEDDING, Layout
 from utils.errors import UserError
 from utils.loading import load_model, load_tokenizer
@@ -24,11 +34,7 @@ from utils.prompts import PromptFormat
 _MASKED_ATTENTION = ("sdpa", "eager")
 
 
-class CannotBranch(Exception):
-    """This architecture cannot run packed branches; the message says why."""
-
-
-class _Stop(Exception):
+class _StopError(Exception):
     """Raised in a hook to leave a forward pass early; never leaves this module."""
 
 
@@ -86,7 +92,7 @@ class LlamaWrapper:
 
     @property
     def device(self) -> torch.device:
-        return self.model.get_input_embeddings().weight.device  # type: ignore[return-value]
+        return self.model.get_input_embeddings().weight.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -107,14 +113,12 @@ class LlamaWrapper:
 
         def hook_for(layer: int) -> Callable[..., None]:
             def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-                kept[layer] = _hidden(output)
+                kept[layer] = hidden_of(output)
 
             return hook
 
-        with contextlib.ExitStack() as hooks:
-            for layer in layers:
-                handle = self.blocks[layer].register_forward_hook(hook_for(layer))
-                hooks.callback(handle.remove)
+        blocks = {layer: self.blocks[layer] for layer in layers}
+        with _hooked([b.register_forward_hook(hook_for(n)) for n, b in blocks.items()]):
             yield kept
 
     @contextlib.contextmanager
@@ -136,29 +140,28 @@ class LlamaWrapper:
             delta = delta.reshape(-1, 1, self.width)
 
             def hook(_module: nn.Module, _args: Any, kwargs: Any, output: Any) -> Any:
-                hidden = _hidden(output)
+                hidden = hidden_of(output)
                 positions = kwargs.get("position_ids")
                 positions = current["positions"] if positions is None else positions
                 steered = positions.to(hidden.device) >= first.to(hidden.device)
                 added = torch.where(steered[..., None], delta.to(hidden), 0.0)
-                return _with_hidden(output, hidden + added)
+                return with_hidden(output, hidden + added)
 
             return hook
 
         def note_positions(_module: nn.Module, args: Any, kwargs: Any) -> None:
-            current["positions"] = _positions_of_call(args, kwargs)
+            current["positions"] = positions_of_call(args, kwargs)
 
-        with contextlib.ExitStack() as hooks:
-            handle = self.decoder.register_forward_pre_hook(note_positions, with_kwargs=True)
-            hooks.callback(handle.remove)
-            for layer, delta in deltas.items():
-                handle = self.blocks[layer].register_forward_hook(
-                    hook_for(layer, delta), with_kwargs=True
-                )
-                hooks.callback(handle.remove)
+        blocks = {layer: self.blocks[layer] for layer in deltas}
+        handles = [self.decoder.register_forward_pre_hook(note_positions, with_kwargs=True)]
+        handles += [
+            block.register_forward_hook(hook_for(layer, deltas[layer]), with_kwargs=True)
+            for layer, block in blocks.items()
+        ]
+        with _hooked(handles):
             yield
 
-    def allowed_positions(self, ids: Sequence[int]) -> tuple[list[Tensor | None], Tensor]:
+    def allowed_positions(self, ids: Sequence[int]) -> list[Tensor | None]:
         """Ask the model which position each block lets attend to which.
 
         One plain forward pass, so that sliding windows and the like are the model's own.
@@ -167,8 +170,7 @@ class LlamaWrapper:
             ids: one prompt, at least as long as any that will be packed.
 
         Returns:
-            For each block a square bool tensor (query, key), ``None`` for plain causal; and the
-            logits at the last token, shape (vocabulary,).
+            For each block a square bool tensor (query, key); ``None`` for plain causal.
 
         Raises:
             CannotBranch: the blocks are given something else than a mask over positions.
@@ -176,31 +178,22 @@ class LlamaWrapper:
         if self.model.config._attn_implementation not in _MASKED_ATTENTION:
             raise CannotBranch(f"{self.model.config._attn_implementation} attention takes no mask")
         masks: dict[int, Tensor | None] = {}
-        seen: dict[int, Tensor] = {}
 
         def hook_for(layer: int) -> Callable[..., None]:
             def hook(_module: nn.Module, args: Any, kwargs: Any) -> None:
-                bound = dict(zip(self._parameters[layer], args, strict=False)) | kwargs
-                mask = bound.get("attention_mask")
-                if mask is None:
-                    masks[layer] = None
-                    return
-                if not isinstance(mask, Tensor) or mask.ndim != 4:
+                mask = self._arguments(layer, args, kwargs).get("attention_mask")
+                if mask is not None and (not isinstance(mask, Tensor) or mask.ndim != 4):
                     raise CannotBranch(f"block {layer} takes no 4-D attention mask")
-                if id(mask) not in seen:
-                    square = mask[0, 0]
-                    is_bool = square.dtype == torch.bool
-                    seen[id(mask)] = (square if is_bool else square == 0).cpu()
-                masks[layer] = seen[id(mask)]
+                masks[layer] = mask
 
             return hook
 
-        with contextlib.ExitStack() as hooks:
-            for layer, block in enumerate(self.blocks):
-                handle = block.register_forward_pre_hook(hook_for(layer), with_kwargs=True)
-                hooks.callback(handle.remove)
-            logits = self.next_logits(ids)
-        return [masks[layer] for layer in range(self.n_layers)], logits
+        with _hooked(self._pre_hooks(hook_for)):
+            self.next_logits(ids)
+        # Most models hand all blocks one mask object: keep it one, it is looked up by identity.
+        squares = {id(m): allowed_square(m) for m in masks.values() if m is not None}
+        found = (masks[layer] for layer in range(self.n_layers))
+        return [None if mask is None else squares[id(mask)] for mask in found]
 
     @contextlib.contextmanager
     def branch(
@@ -233,9 +226,11 @@ class LlamaWrapper:
 
         def cut_for(layer: int) -> Callable[..., Any]:
             def hook(_module: nn.Module, args: Any, kwargs: Any) -> Any:
-                bound = dict(zip(self._parameters[layer], args, strict=False)) | kwargs
                 length = layout.length_at(layer)
-                bound = {k: _cut(k, v, length, layout.total) for k, v in bound.items()}
+                bound = {
+                    name: cut_argument(name, value, length, layout)
+                    for name, value in self._arguments(layer, args, kwargs).items()
+                }
                 bound["attention_mask"] = mask_for(layer, bound["hidden_states"])
                 return (), bound
 
@@ -243,30 +238,44 @@ class LlamaWrapper:
 
         def join_for(layer: int) -> Callable[..., Any]:
             def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
-                hidden = _hidden(output)
-                tail = hidden[:, layout.base - layout.tail : layout.base]
-                copies = tail[:, None] + deltas[layer].to(hidden)[None, :, None]
-                joined = torch.cat([hidden, copies.flatten(1, 2)], dim=1)
-                return _with_hidden(output, joined)
+                joined = join_branches(hidden_of(output), deltas[layer], layout)
+                return with_hidden(output, joined)
 
             return hook
 
-        with contextlib.ExitStack() as hooks:
-            for layer, block in enumerate(self.blocks):
-                handle = block.register_forward_pre_hook(cut_for(layer), with_kwargs=True)
-                hooks.callback(handle.remove)
-            for layer in {join for join in layout.joins if join != AT_EMBEDDING}:
-                handle = self.blocks[layer].register_forward_hook(join_for(layer))
-                hooks.callback(handle.remove)
+        handles = self._pre_hooks(cut_for)
+        for layer in set(layout.joins) - {AT_EMBEDDING}:
+            handles.append(self.blocks[layer].register_forward_hook(join_for(layer)))
+        with _hooked(handles):
             yield
 
+    def _arguments(self, layer: int, args: Any, kwargs: Any) -> dict[str, Any]:
+        """All arguments of one call of a block, by name."""
+        return dict(zip(self._parameters[layer], args, strict=False)) | kwargs
+
+    def _pre_hooks(self, hook_for: Callable[[int], Callable[..., Any]]) -> list[RemovableHandle]:
+        return [
+            block.register_forward_pre_hook(hook_for(layer), with_kwargs=True)
+            for layer, block in enumerate(self.blocks)
+        ]
+
     def prefix_cache(self, ids: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of a common beginning, each of shape (1, heads, tokens, head width)."""
+        """Keys and values of a common beginning, each of shape (1, heads, tokens, head width).
+
+        Raises:
+            CannotBranch: recurrent blocks, or blocks that share or drop keys and values.
+        """
         cache = DynamicCache()
         with torch.inference_mode():
             tokens = torch.tensor([ids], device=self.device)
             self.decoder(input_ids=tokens, past_key_values=cache, use_cache=True)
-        return [(layer.keys, layer.values) for layer in cache.layers]
+        stored = [
+            (getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers
+        ]
+        found = [(k, v) for k, v in stored if k is not None and v is not None]
+        if len(found) != self.n_layers or any(k.shape[2] != len(ids) for k, _ in found):
+            raise CannotBranch("its blocks do not keep keys and values of every token")
+        return found
 
     def next_logits(self, ids: Sequence[int]) -> Tensor:
         """Logits after one plain prompt, shape (vocabulary,): the reference for everything."""
@@ -278,14 +287,14 @@ class LlamaWrapper:
         """A forward pass that ends after block ``layer``: no later block, no vocabulary."""
 
         def stop(_module: nn.Module, _args: Any, _output: Any) -> None:
-            raise _Stop
+            raise _StopError
 
-        handle = self.blocks[layer].register_forward_hook(stop)
-        try:
-            with torch.inference_mode(), contextlib.suppress(_Stop):
-                self.decoder(**inputs)
-        finally:
-            handle.remove()
+        with (
+            _hooked([self.blocks[layer].register_forward_hook(stop)]),
+            torch.inference_mode(),
+            contextlib.suppress(_StopError),
+        ):
+            self.decoder(**inputs)
 
     def generate(
         self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, use_cache: bool = True
@@ -301,7 +310,7 @@ class LlamaWrapper:
         ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
         with torch.inference_mode():
-            output = self.model.generate(  # type: ignore[operator]
+            output = self.model.generate(
                 ids.to(self.device),
                 attention_mask=mask.to(self.device),
                 max_new_tokens=max_new_tokens,
@@ -313,10 +322,20 @@ class LlamaWrapper:
         return [_up_to_end(row, ends) for row in output[:, longest:].tolist()]
 
     def _end_tokens(self) -> set[int]:
-        ends = self.model.generation_config.eos_token_id  # type: ignore[union-attr]
+        ends = self.model.generation_config.eos_token_id
         if ends is None:
             return set()
         return set(ends) if isinstance(ends, list) else {int(ends)}
+
+
+@contextlib.contextmanager
+def _hooked(handles: Sequence[RemovableHandle]) -> Iterator[None]:
+    """Hooks that are gone afterwards, whatever happened inside."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _find_blocks(decoder: nn.Module, count: int, architecture: str) -> list[nn.Module]:
@@ -326,39 +345,6 @@ def _find_blocks(decoder: nn.Module, count: int, architecture: str) -> list[nn.M
     raise UserError(
         f"architecture {architecture!r} cannot be steered: no list of {count} decoder blocks in it"
     )
-
-
-def _hidden(output: Any) -> Tensor:
-    # Blocks return a tensor in recent versions of transformers, a tuple in older ones.
-    return output[0] if isinstance(output, tuple) else output
-
-
-def _with_hidden(output: Any, hidden: Tensor) -> Any:
-    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
-
-
-def _cut(name: str, value: Any, length: int, total: int) -> Any:
-    """One argument of a block, cut down to the first ``length`` of ``total`` tokens."""
-    if name in ("hidden_states", "position_ids"):
-        return value if value is None else value[:, :length]
-    if name == "position_embeddings" and value is not None:
-        return tuple(part[:, :length] for part in value)
-    if name == "cache_position" and value is not None:
-        return value[:length]
-    if name != "attention_mask" and isinstance(value, Tensor) and total in value.shape:
-        raise CannotBranch(f"its blocks are given {name}, which depends on the token")
-    return value
-
-
-def _positions_of_call(args: Any, kwargs: Any) -> Tensor:
-    """Absolute positions of the tokens of one call of the decoder, shape (rows or 1, tokens)."""
-    if kwargs.get("position_ids") is not None:
-        return kwargs["position_ids"]
-    tokens = kwargs.get("input_ids", args[0] if args else None)
-    tokens = kwargs["inputs_embeds"] if tokens is None else tokens
-    cache = kwargs.get("past_key_values")
-    seen = 0 if cache is None else cache.get_seq_length()
-    return torch.arange(seen, seen + tokens.shape[1], device=tokens.device)[None]
 
 
 def _up_to_end(tokens: list[int], ends: set[int]) -> list[int]:

@@ -71,8 +71,8 @@ def find_vectors(
         lacking = sorted(by_model[label] - set(has))
         if lacking:
             raise UserError(
-                f"layer {layer} of {label} has no vector for {', '.join(lacking)}, so the mean norm "
-                "would be over other behaviours than at other layers\nMake it with: "
+                f"layer {layer} of {label} has no vector for {', '.join(lacking)}, so the mean "
+                "norm would be over other behaviours than at other layers\nMake it with: "
                 f"./generate_vectors.py --behaviors {' '.join(lacking)} --layers {layer} ..."
             )
     return dict(found)
@@ -111,7 +111,8 @@ def main(args: argparse.Namespace) -> int:
     unknown = sorted(set(args.behaviors or []) - set(known))
     if unknown:
         raise UserError(
-            f"no vectors for behaviour {', '.join(unknown)}; there are: {', '.join(known) or 'none'}"
+            f"no vectors for behaviour {', '.join(unknown)}; "
+            f"there are: {', '.join(known) or 'none'}"
             f"\nMake them with: ./generate_vectors.py --behaviors {' '.join(unknown)} --layers ..."
         )
     found = find_vectors(args.behaviors or known, args.model, paths)

@@ -81,9 +81,8 @@ def load_vectors(
         command = "./normalize_vectors.py"
         if not raw.exists():
             model = arguments.model_flags(args) if args.override_vector_model is None else ""
-            command = (
-                f"./generate_vectors.py --behaviors {behavior} --layers {source}{model} && {command}"
-            )
+            generate = f"./generate_vectors.py --behaviors {behavior} --layers {source}{model}"
+            command = f"{generate} && {command}"
         vector = load_tensor(path, made_by=command, width=shape.width)
         vectors[layer] = (vector, sha256_file(path))
     return vectors
@@ -189,19 +188,23 @@ def main(args: argparse.Namespace) -> int:
 def report(sweeps: list[Any], paths: Paths, written: list[Path], seconds: float) -> None:
     from utils.evaluation import read_results
 
-    print(f"{'behaviour':28}{'cells':>6}{'made':>6}  mean {sweeps[0].test.score_name}, lowest and highest")
+    test = sweeps[0].test
+    print(f"{'behaviour':28}{'cells':>6}{'made':>6}  mean {test.score_name}, lowest and highest")
     for sweep in sweeps:
-        found = []
-        for cell in sweep.cells:
-            path = sweep.path(cell, paths)
-            if path.exists():
-                found.append((sweep.test.scores(read_results(path), path.name).mean(), cell))
-        made = sum(sweep.path(cell, paths) in written for cell in sweep.cells)
-        ends = "   ".join(
-            f"{score:.3f} (layer {n}, x{m:g})" for score, (n, m) in (min(found), max(found))
-        ) if found else "-"
-        print(f"{sweep.name.behavior:28}{len(sweep.cells):6}{made:6}  {ends}")
-        beyond = sweep.test.beyond_ab([item.row for item in sweep.items])
+        places = {cell: sweep.path(cell, paths) for cell in sweep.cells}
+        made = len(set(places.values()) & set(written))
+        found = [
+            (float(test.scores(read_results(path), path.name).mean()), cell)
+            for cell, path in places.items()
+            if path.exists()
+        ]
+        ends = (
+            [f"{s:.3f} (layer {n}, x{m:g})" for s, (n, m) in (min(found), max(found))]
+            if found
+            else []
+        )
+        print(f"{sweep.name.behavior:28}{len(places):6}{made:6}  {'   '.join(ends)}")
+        beyond = test.beyond_ab([item.row for item in sweep.items])
         if beyond:
             print(
                 f"{'':40}  {beyond} of {len(sweep.items)} questions have a matching letter beyond "

@@ -136,7 +136,9 @@ def last_part(name: str | None) -> str | None:
 
 def model_flags(args: argparse.Namespace) -> str:
     """The model flags of a command, to be repeated in a command that is shown to the user."""
-    flags = [f" --{flag} {value}" for flag in ("model", "model_size") if (value := getattr(args, flag))]
+    flags = [
+        f" --{flag} {value}" for flag in ("model", "model_size") if (value := getattr(args, flag))
+    ]
     return "".join(flags) + (" --use_base_model" if args.use_base_model else "")
 
 

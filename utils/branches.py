@@ -85,7 +85,10 @@ class Layout:
         """
         rows, sources = len(self.lengths), self.sources()
         owner = torch.cat(
-            [torch.zeros(self.base), torch.arange(1, len(self.joins) + 1).repeat_interleave(self.tail)]
+            [
+                torch.zeros(self.base),
+                torch.arange(1, len(self.joins) + 1).repeat_interleave(self.tail),
+            ]
         )
         shared = (owner == 0) & (sources < self.base - self.tail)
         related = (owner[:, None] == owner[None]) | shared[None]
@@ -112,16 +115,14 @@ class Layout:
 
 def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
     """Number of leading tokens that all sequences share."""
-    shortest, longest = min(sequences), max(sequences)
+    shortest, longest = min(map(tuple, sequences)), max(map(tuple, sequences))
     for index, (a, b) in enumerate(zip(shortest, longest, strict=False)):
         if a != b:
             return index
     return min(len(shortest), len(longest))
 
 
-def length_batches(
-    costs: Sequence[tuple[int, int]], *, extra: int, budget: int
-) -> list[list[int]]:
+def length_batches(costs: Sequence[tuple[int, int]], *, extra: int, budget: int) -> list[list[int]]:
     """Split items into batches of like length.
 
     The split depends on the items and the budget only, so that a run that is resumed has the

@@ -58,9 +58,13 @@ class LetterTest:
             values.append(matching_share(a, b, letter))
         return np.array(values, dtype=np.float64)
 
+    def within_ab(self, rows: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
+        """Which rows have A or B as their matching letter, shape (rows,)."""
+        return np.array([answer_letter(row[self.fields.matching]) in LETTERS for row in rows])
+
     def beyond_ab(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """Number of rows whose matching letter is neither A nor B; each counts 0."""
-        return sum(answer_letter(row[self.fields.matching]) not in LETTERS for row in rows)
+        return int((~self.within_ab(rows)).sum())
 
 
 AB = LetterTest(

@@ -23,7 +23,9 @@ def pick_device(device: str) -> torch.device:
         UserError: a device that torch does not have here.
     """
     if device == "auto":
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        found = (
+            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        )
         return torch.device("cpu") if found is None else found
     try:
         picked = torch.device(device)
@@ -72,7 +74,7 @@ def load_model(choice: ModelChoice, *, device: str, dtype: str) -> Any:
     if "gguf_file" in options:
         options["quantization_config"] = GgufConfig(dequantize=True)
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, **options)
+        model: Any = AutoModelForCausalLM.from_pretrained(source, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"cannot load {choice.source}: {_first_lines(error)}") from error
     if choice.weights is not None:
@@ -95,7 +97,7 @@ def _load_weights(model: Any, path: Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         missing = model.load_state_dict(state, strict=False)
-    except Exception as error:  # noqa: BLE001 (torch raises many kinds; all mean the same here)
+    except Exception as error:
         raise UserError(f"{path} holds no weights of this model: {_first_lines(error)}") from error
     if missing.unexpected_keys or len(missing.missing_keys) == len(model.state_dict()):
         raise UserError(f"{path} holds weights of another model: {missing.unexpected_keys[:3]}")

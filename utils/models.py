@@ -135,7 +135,7 @@ def check_access(choice: ModelChoice) -> None:
     if hub_token() or isinstance(try_to_load_from_cache(choice.source, "config.json"), str):
         return
     raise UserError(
-        f"{choice.source} needs a Hugging Face token: accept its licence on its hub page, then put\n"
+        f"{choice.source} needs a Hugging Face token: accept its licence on the hub, then put\n"
         f"  HF_TOKEN=hf_...\n"
         f"into {REPOSITORY / '.env'} (copy .env.example) or into the environment.\n"
         "Without --model_size the bundled model is used, which needs no account."

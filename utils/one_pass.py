@@ -6,7 +6,7 @@ fit is caught here and computed slowly, with a warning, never with other numbers
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from utils.branches import AT_EMBEDDING, Layout, common_prefix, length_batches
+from utils.branches import AT_EMBEDDING, Layout, common_prefix
+from utils.errors import UserError
 from utils.prompts import LetterPrompt
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 HALF_TOLERANCE = 0.15
 MAX_BRANCHES = 512
+# What an attention that was not made for packed branches raises on the test prompt.
+MISFITS = (RuntimeError, ValueError, TypeError, IndexError)
 CPU_TOKENS, GPU_TOKENS = 768, 16384
 
 
@@ -55,7 +58,7 @@ class PackedPrompts:
         self, wrapper: "LlamaWrapper", prompts: Sequence[Sequence[int]], tail: int
     ) -> None:
         self.wrapper = wrapper
-        self.allowed, _ = wrapper.allowed_positions(max(prompts, key=len))
+        self.allowed = wrapper.allowed_positions(max(prompts, key=len))
         room = min(map(len, prompts)) - tail
         self.prefix = min(common_prefix(prompts), room)
         self._cache = wrapper.prefix_cache(prompts[0][: self.prefix]) if self.prefix else []
@@ -95,9 +98,7 @@ class PackedPrompts:
             "use_cache": cache is not None,
         }
 
-    def logits(
-        self, rows: Sequence[Sequence[int]], tail: int, steers: Sequence[Steer]
-    ) -> Tensor:
+    def logits(self, rows: Sequence[Sequence[int]], tail: int, steers: Sequence[Steer]) -> Tensor:
         """Next-token logits of every row, unsteered and under every steer.
 
         Args:
@@ -164,165 +165,30 @@ def letter_probabilities(logits: Tensor, letters: Sequence[int]) -> Tensor:
     return (chosen - torch.logsumexp(logits, dim=-1, keepdim=True).double()).exp().cpu()
 
 
-class LetterGrid:
-    """P(letter) of every prompt under every steer.
-
-    Args:
-        wrapper: the model.
-        prompts: all prompts of the run, the finished ones too (batches depend on all of them).
-        steers: the steered cells.
-        budget: tokens in one forward pass; ``None`` for the default of the device.
-        slow: one forward pass a cell, for comparison.
-
-    Attributes:
-        batches: indices of the prompts that are computed together.
-    """
-
-    def __init__(
-        self,
-        wrapper: "LlamaWrapper",
-        prompts: Sequence[LetterPrompt],
-        steers: Sequence[Steer],
-        *,
-        budget: int | None = None,
-        slow: bool = False,
-    ) -> None:
-        self.wrapper, self.prompts = wrapper, prompts
-        self.order = sorted(range(len(steers)), key=lambda i: steers[i].layer)
-        self.steers = [steers[i] for i in self.order]
-        self.packed = None if slow else self._checked_packing()
-        budget = budget or default_budget(wrapper.device)
-        if self.packed is None:
-            self.batches = [[i] for i in range(len(prompts))]
-            return
-        tail = max(p.tail for p in prompts)
-        per_pass = max(1, min(MAX_BRANCHES, budget // (2 * tail)))
-        self.chunks = [self.steers[i : i + per_pass] for i in range(0, len(steers), per_pass)] or [[]]
-        costs = [(p.tail, len(p.ids) - self.packed.prefix) for p in prompts]
-        extra = tail * len(self.chunks[0])
-        self.batches = length_batches(costs, extra=extra, budget=budget)
-
-    def _checked_packing(self) -> PackedPrompts | None:
-        from llama_wrapper import CannotBranch
-
-        longest = max(self.prompts, key=lambda p: len(p.ids))
-        probes = self.steers[:1] + self.steers[-1:]
-        try:
-            packed = PackedPrompts(
-                self.wrapper, [p.ids for p in self.prompts], max(p.tail for p in self.prompts)
-            )
-            fast = packed.logits([longest.ids], longest.tail, probes)[0].float()
-        except CannotBranch as error:
-            _warn_slow(self.wrapper, str(error))
-            return None
-        cells = [None, *probes]
-        slow = torch.stack([slow_logits(self.wrapper, longest, c) for c in cells]).float()
-        return packed if _agree(self.wrapper, fast, slow) else None
-
-    def probabilities(self, batch: Sequence[int]) -> Tensor:
-        """P(letter) for the prompts of one batch.
-
-        Returns:
-            float64, shape (prompts, 1 + steers, letters), steers in the order given.
-        """
-        prompts = [self.prompts[i] for i in batch]
-        letters = list(prompts[0].letters.values())
-        if self.packed is None:
-            rows = [
-                torch.stack([slow_logits(self.wrapper, p, s) for s in (None, *self.steers)])
-                for p in prompts
-            ]
-            found = letter_probabilities(torch.stack(rows), letters)
-        else:
-            parts = []
-            for chunk in self.chunks:
-                logits = self.packed.logits([p.ids for p in prompts], prompts[0].tail, chunk)
-                part = letter_probabilities(logits, letters)
-                parts.append(part if not parts else part[:, 1:])
-            found = torch.cat(parts, dim=1)
-        result = torch.empty_like(found)
-        result[:, [0, *(i + 1 for i in self.order)]] = found
-        return result
-
-
-class PairOutputs:
-    """Residual streams at the answer letter for both answers of contrast pairs.
-
-    Args:
-        wrapper: the model.
-        prompts: one prompt a pair; its two letters are the matching and the other answer's.
-        layers: blocks to read, ascending.
-        budget: tokens in one forward pass; ``None`` for the default of the device.
-        slow: two whole forward passes a pair, for comparison.
-
-    Attributes:
-        batches: indices of the pairs that are computed together.
-    """
-
-    def __init__(
-        self,
-        wrapper: "LlamaWrapper",
-        prompts: Sequence[LetterPrompt],
-        layers: Sequence[int],
-        *,
-        budget: int | None = None,
-        slow: bool = False,
-    ) -> None:
-        self.wrapper, self.layers = wrapper, list(layers)
-        self.letters = [tuple(p.letters.values()) for p in prompts]
-        self.rows = [(*p.ids, pair[0]) for p, pair in zip(prompts, self.letters, strict=True)]
-        self.packed = None if slow else self._checked_packing()
-        costs = [(0, len(row) - (self.packed.prefix if self.packed else 0)) for row in self.rows]
-        budget = budget or default_budget(wrapper.device)
-        self.batches = length_batches(costs, extra=1, budget=budget if self.packed else 1)
-
-    def _checked_packing(self) -> PackedPrompts | None:
-        from llama_wrapper import CannotBranch
-
-        longest = max(range(len(self.rows)), key=lambda i: len(self.rows[i]))
-        try:
-            packed = PackedPrompts(self.wrapper, self.rows, 1)
-            others = [self.letters[longest][1]]
-            fast = packed.last_token_outputs([self.rows[longest]], others, self.layers)[0]
-        except CannotBranch as error:
-            _warn_slow(self.wrapper, str(error))
-            return None
-        slow = self._slow(longest)
-        same = all(
-            _agree(self.wrapper, fast[:, i], slow[:, i], warn=i == len(self.layers) - 1)
-            for i in range(len(self.layers))
-        )
-        return packed if same else None
-
-    def _slow(self, index: int) -> Tensor:
-        row = self.rows[index]
-        pair = [(*row[:-1], letter) for letter in self.letters[index]]
-        return torch.stack([slow_last_token_outputs(self.wrapper, r, self.layers) for r in pair])
-
-    def outputs(self, batch: Sequence[int]) -> Tensor:
-        """Block outputs at the letter, shape (pairs, 2, layers, width); index 0 is matching."""
-        if self.packed is None:
-            return torch.stack([self._slow(i) for i in batch])
-        rows, others = [self.rows[i] for i in batch], [self.letters[i][1] for i in batch]
-        return self.packed.last_token_outputs(rows, others, self.layers)
-
-
-def _agree(wrapper: "LlamaWrapper", fast: Tensor, slow: Tensor, *, warn: bool = True) -> bool:
+def agree(wrapper: "LlamaWrapper", fast: Tensor, slow: Tensor, *, warn: bool = True) -> bool:
+    """Whether the fast way's numbers are the slow way's, up to rounding; warns if not."""
     deviation = float((fast - slow).abs().max() / slow.float().std())
     if deviation <= TOLERANCE.get(wrapper.dtype, HALF_TOLERANCE):
         return True
     if warn:
-        _warn_slow(wrapper, f"packed and plain passes differ by {deviation:.1e} on a test prompt")
+        warn_slow(wrapper, f"packed and plain passes differ by {deviation:.1e} on a test prompt")
     return False
 
 
-def _warn_slow(wrapper: "LlamaWrapper", reason: str) -> None:
+def reason_of(error: Exception) -> str:
+    """Why packing failed, in one line.
+
+    Raises:
+        UserError: it was only a lack of memory.
+    """
+    if isinstance(error, torch.OutOfMemoryError):
+        raise UserError("out of memory; lower --batch_tokens") from error
+    return str(error).splitlines()[0]
+
+
+def warn_slow(wrapper: "LlamaWrapper", reason: str) -> None:
+    """Say that the slow way is taken, and why."""
     warnings.warn(
         f"{wrapper.architecture}: {reason}; computing one forward pass a cell (slow, same numbers)",
         stacklevel=3,
     )
-
-
-def deltas_of(vectors: Mapping[int, Tensor], multipliers: Sequence[float]) -> list[Steer]:
-    """All steers of a layers x multipliers grid, multiplier 0 left out."""
-    return [Steer(n, m * v) for n, v in vectors.items() for m in multipliers if m != 0]

@@ -43,15 +43,19 @@ class ResultName:
     limit: int | None = None
 
     def filename(self) -> str:
+        return f"results_{self.stem()}.json"
+
+    def stem(self, *, without: tuple[str, ...] = ()) -> str:
+        """The parts that are set, as ``key=value`` joined by ``_``, but for those in ``without``."""
         parts = []
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is None:
+            if value is None or field.name in without:
                 continue
             if field.name == "multiplier":
                 value = format_multiplier(value)
             parts.append(f"{field.name}={value}")
-        return "results_" + "_".join(parts) + ".json"
+        return "_".join(parts)
 
     @classmethod
     def parse(cls, filename: str) -> "ResultName | None":

@@ -156,9 +156,7 @@ class PromptFormat:
 
     def _tokenize(self, text: str) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
         # A rendered chat template already holds the begin-of-sequence token.
-        encoded = self.tokenizer(
-            text, add_special_tokens=self.base, return_offsets_mapping=True
-        )
+        encoded = self.tokenizer(text, add_special_tokens=self.base, return_offsets_mapping=True)
         return tuple(encoded["input_ids"]), [tuple(o) for o in encoded["offset_mapping"]]
 
     def _merged_message(self, letter: str, ids: tuple[int, ...]) -> str:

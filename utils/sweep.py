@@ -11,8 +11,9 @@ from torch import Tensor
 from utils.artifacts import fingerprint, json_bytes, must_make, save
 from utils.data import ABItem
 from utils.evaluation import LETTERS, LetterTest
+from utils.grid import LetterGrid
 from utils.journal import Journal
-from utils.one_pass import LetterGrid, Steer
+from utils.one_pass import Steer
 from utils.paths import Paths, ResultName
 from utils.prompts import LetterPrompt
 
@@ -111,7 +112,8 @@ class Sweep:
         steered = [cell for cell in cells if cell[1] != 0]
         steers = [Steer(n, m * self.vectors[n][0]) for n, m in steered]
         grid = LetterGrid(wrapper, self.prompts, steers, budget=budget)
-        found = torch.full((len(self.prompts), 1 + len(steers), len(LETTERS)), float("nan")).double()
+        shape = (len(self.prompts), 1 + len(steers), len(LETTERS))
+        found = torch.full(shape, float("nan"), dtype=torch.float64)
         for number, batch in enumerate(grid.batches):
             if number < len(journal.entries):
                 values = torch.tensor(journal.entries[number], dtype=torch.float64)

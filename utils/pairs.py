@@ -1,0 +1,83 @@
+"""Residual streams at the answer letter, both answers of a pair behind one shared prompt."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from utils.block_io import CannotBranch
+from utils.branches import length_batches
+from utils.one_pass import (
+    MISFITS,
+    PackedPrompts,
+    agree,
+    default_budget,
+    reason_of,
+    slow_last_token_outputs,
+    warn_slow,
+)
+from utils.prompts import LetterPrompt
+
+if TYPE_CHECKING:
+    from llama_wrapper import LlamaWrapper
+
+
+class PairOutputs:
+    """Residual streams at the answer letter for both answers of contrast pairs.
+
+    Args:
+        wrapper: the model.
+        prompts: one prompt a pair; its two letters are the matching and the other answer's.
+        layers: blocks to read, ascending.
+        budget: tokens in one forward pass; ``None`` for the default of the device.
+        slow: two whole forward passes a pair, for comparison.
+
+    Attributes:
+        batches: indices of the pairs that are computed together.
+    """
+
+    def __init__(
+        self,
+        wrapper: "LlamaWrapper",
+        prompts: Sequence[LetterPrompt],
+        layers: Sequence[int],
+        *,
+        budget: int | None = None,
+        slow: bool = False,
+    ) -> None:
+        self.wrapper, self.layers = wrapper, list(layers)
+        self.letters = [tuple(p.letters.values()) for p in prompts]
+        self.rows = [(*p.ids, pair[0]) for p, pair in zip(prompts, self.letters, strict=True)]
+        self.packed = None if slow else self._checked_packing()
+        costs = [(0, len(row) - (self.packed.prefix if self.packed else 0)) for row in self.rows]
+        budget = budget or default_budget(wrapper.device)
+        self.batches = length_batches(costs, extra=1, budget=budget if self.packed else 1)
+
+    def _checked_packing(self) -> PackedPrompts | None:
+        longest = max(range(len(self.rows)), key=lambda i: len(self.rows[i]))
+        try:
+            packed = PackedPrompts(self.wrapper, self.rows, 1)
+            others = [self.letters[longest][1]]
+            fast = packed.last_token_outputs([self.rows[longest]], others, self.layers)[0]
+        except (CannotBranch, *MISFITS) as error:
+            warn_slow(self.wrapper, reason_of(error))
+            return None
+        slow = self._slow(longest)
+        same = all(
+            agree(self.wrapper, fast[:, i], slow[:, i], warn=i == len(self.layers) - 1)
+            for i in range(len(self.layers))
+        )
+        return packed if same else None
+
+    def _slow(self, index: int) -> Tensor:
+        row = self.rows[index]
+        pair = [(*row[:-1], letter) for letter in self.letters[index]]
+        return torch.stack([slow_last_token_outputs(self.wrapper, r, self.layers) for r in pair])
+
+    def outputs(self, batch: Sequence[int]) -> Tensor:
+        """Block outputs at the letter, shape (pairs, 2, layers, width); index 0 is matching."""
+        if self.packed is None:
+            return torch.stack([self._slow(i) for i in batch])
+        rows, others = [self.rows[i] for i in batch], [self.letters[i][1] for i in batch]
+        return self.packed.last_token_outputs(rows, others, self.layers)

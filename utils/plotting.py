@@ -1,0 +1,131 @@
+"""Figures. The only module that imports matplotlib.
+
+Sizes are those of a paper column, so that text in a saved figure can be read where it is
+pasted. Colours are Okabe and Ito's, told apart by colour-blind readers; markers repeat what
+colour says.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from utils.artifacts import write_bytes
+from utils.stats import Estimate
+
+COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+COLUMN_WIDTH = 5.0
+STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "legend.fontsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "figure.dpi": 200,
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a plot; a point that is missing is simply not in it."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[Estimate]
+
+
+@dataclass
+class Panel:
+    """One pair of axes.
+
+    Attributes:
+        lines: what is drawn.
+        x_label, y_label, title: texts.
+        whole_x: the x axis counts things (layers), so its ticks are whole numbers.
+        x_ticks: place ticks exactly here.
+        zero_line: draw a thin line at y = 0 (for changes).
+    """
+
+    lines: list[Line]
+    x_label: str
+    y_label: str
+    title: str = ""
+    whole_x: bool = False
+    x_ticks: Sequence[float] = field(default_factory=list)
+    zero_line: bool = False
+
+
+def line_figure(panels: Sequence[Panel], path: Path, *, legend_title: str | None = None) -> None:
+    """Panels above one another, shaded 95 % intervals, one legend; written whole or not at all."""
+    with plt.rc_context(STYLE):
+        height = 2.9 if len(panels) == 1 else 2.1 * len(panels) + 0.4
+        figure, grid = plt.subplots(
+            len(panels),
+            1,
+            figsize=(COLUMN_WIDTH, height),
+            sharex=True,
+            sharey=len(panels) > 1,
+            squeeze=False,
+            layout="constrained",
+        )
+        for axes, panel in zip(grid[:, 0], panels, strict=True):
+            _draw(axes, panel)
+        grid[-1, 0].set_xlabel(panels[-1].x_label)
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        if len(labels) > 1 or legend_title:
+            columns = 1 if max(map(len, labels)) > 30 else min(len(labels), 3)
+            figure.legend(
+                handles,
+                labels,
+                title=legend_title,
+                loc="outside lower center",
+                ncols=columns,
+                frameon=False,
+            )
+        save_figure(figure, path)
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    if panel.zero_line:
+        axes.axhline(0, color="#888888", linewidth=0.8, zorder=1)
+    for index, line in enumerate(panel.lines):
+        color = COLORS[index % len(COLORS)]
+        marker = MARKERS[index % len(MARKERS)]
+        mean = [e.mean for e in line.y]
+        axes.plot(line.x, mean, color=color, marker=marker, label=line.label, zorder=3)
+        low, high = [e.low for e in line.y], [e.high for e in line.y]
+        if len(line.x) > 1:
+            axes.fill_between(line.x, low, high, color=color, alpha=0.13, linewidth=0, zorder=2)
+        else:
+            axes.vlines(line.x, low, high, color=color, linewidth=1.2, zorder=2)
+    axes.set_ylabel(panel.y_label)
+    axes.set_title(panel.title, loc="left")
+    if panel.x_ticks:
+        axes.set_xticks(list(panel.x_ticks), [f"{x:g}" for x in panel.x_ticks])
+    elif panel.whole_x:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG whole or not at all, without the date that would make every run differ."""
+    import io
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    plt.close(figure)
+    write_bytes(path, buffer.getvalue())
