@@ -60,7 +60,8 @@ class LlamaWrapper:
         config = model.config.get_text_config()
         self.architecture = str(config.model_type)
         self.width = int(config.hidden_size)
-        self.blocks = _find_blocks(self.decoder, int(config.num_hidden_layers), self.architecture)
+        self.n_layers = int(config.num_hidden_layers)
+        self.blocks = _find_blocks(self.decoder, self.n_layers, self.architecture)
         self._parameters = [tuple(inspect.signature(b.forward).parameters) for b in self.blocks]
 
     @classmethod
@@ -72,23 +73,13 @@ class LlamaWrapper:
         dtype: str = "auto",
         tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> "LlamaWrapper":
-        """Load the model that was chosen on the command line.
-
-        Args:
-            choice: see :func:`utils.models.choose_model`.
-            device: ``auto``, ``cpu``, ``cuda`` ...
-            dtype: ``auto`` means float32 on CPU and bfloat16 elsewhere.
-            tokenizer: its tokenizer, if that was loaded before.
+        """Load the model that was chosen on the command line (and its tokenizer, if not given).
 
         Raises:
             UserError: it cannot be found, fetched, loaded or steered.
         """
         tokenizer = load_tokenizer(choice) if tokenizer is None else tokenizer
         return cls(load_model(choice, device=device, dtype=dtype), tokenizer, base=choice.base)
-
-    @property
-    def n_layers(self) -> int:
-        return len(self.blocks)
 
     @property
     def device(self) -> torch.device:
@@ -204,9 +195,9 @@ class LlamaWrapper:
     ) -> Iterator[None]:
         """Run packed branches: see :mod:`utils.branches`.
 
-        Inside the ``with`` block the model must be called with input of ``layout.total`` tokens
-        (the model then prepares positions for all of them); the hooks cut every block's input
-        down to the tokens that have joined, hand it its own mask, and append new branches.
+        Inside the ``with`` block the model must be called with ``layout.total`` tokens, so that
+        it prepares positions for all of them; the hooks cut every block's input down to those
+        that have joined, hand it its own mask, and append new branches.
 
         Args:
             layout: where everything lies.
@@ -296,37 +287,6 @@ class LlamaWrapper:
         ):
             self.decoder(**inputs)
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, use_cache: bool = True
-    ) -> list[list[int]]:
-        """Greedy continuation of a batch of prompts (left-padded here).
-
-        Returns:
-            The new tokens of each prompt, up to and including the first end token.
-        """
-        pad = self.tokenizer.pad_token_id
-        pad = self.tokenizer.eos_token_id if pad is None else pad
-        longest = max(map(len, prompts))
-        ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
-        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-        with torch.inference_mode():
-            output = self.model.generate(
-                ids.to(self.device),
-                attention_mask=mask.to(self.device),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                use_cache=use_cache,
-                pad_token_id=pad,
-            )
-        ends = self._end_tokens()
-        return [_up_to_end(row, ends) for row in output[:, longest:].tolist()]
-
-    def _end_tokens(self) -> set[int]:
-        ends = self.model.generation_config.eos_token_id
-        if ends is None:
-            return set()
-        return set(ends) if isinstance(ends, list) else {int(ends)}
-
 
 @contextlib.contextmanager
 def _hooked(handles: Sequence[RemovableHandle]) -> Iterator[None]:
@@ -345,10 +305,3 @@ def _find_blocks(decoder: nn.Module, count: int, architecture: str) -> list[nn.M
     raise UserError(
         f"architecture {architecture!r} cannot be steered: no list of {count} decoder blocks in it"
     )
-
-
-def _up_to_end(tokens: list[int], ends: set[int]) -> list[int]:
-    for index, token in enumerate(tokens):
-        if token in ends:
-            return tokens[: index + 1]
-    return tokens

@@ -141,7 +141,7 @@ def datasets(tmp_path: Path) -> Path:
     """A data folder with two behaviours."""
     folder = tmp_path / "datasets"
     for name in ("calm", "bold"):
-        rows = ROWS if name == "calm" else [pair(q, "BA"[i % 2]) for i, q in enumerate(QUESTIONS)]
+        rows = ROWS if name == "calm" else [pair(q, "ABBA"[i % 4]) for i, q in enumerate(QUESTIONS)]
         write_json(folder / "generate" / name / "generate_dataset.json", rows)
         write_json(folder / "test" / name / "test_dataset_ab.json", rows[:6])
         description = {"name": name.title(), "positive_system_prompt": "Be it."}

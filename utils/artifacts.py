@@ -5,6 +5,7 @@ with the hash of its bytes and the inputs it was made from; the record is writte
 so that a kill between the two leaves an unfinished artefact, never one of unknown origin.
 """
 
+import glob
 import hashlib
 import importlib.metadata
 import io
@@ -54,6 +55,7 @@ def fingerprint(inputs: Mapping[str, Any]) -> str:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all (temporary file, fsync, rename)."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -69,6 +71,24 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Delete temporary files that a killed process left beside an artefact."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        writer = left.name.split(".")[-2]
+        if writer.isdigit() and int(writer) != os.getpid() and not _is_alive(int(writer)):
+            left.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def json_bytes(value: Any) -> bytes:

@@ -106,6 +106,18 @@ class LetterGrid:
                 part = letter_probabilities(logits, letters)
                 parts.append(part if not parts else part[:, 1:])
             found = torch.cat(parts, dim=1)
+            self._mend(found, prompts, letters)
         result = torch.empty_like(found)
         result[:, [0, *(i + 1 for i in self.order)]] = found
         return result
+
+    def _mend(self, found: Tensor, prompts: Sequence[LetterPrompt], letters: Sequence[int]) -> None:
+        """Compute cells that came out as NaN one by one, in place.
+
+        Attention weighs what a token must not see with 0, and 0 times infinity is NaN: one
+        branch that breaks under its steering would take all others of its pack with it.
+        """
+        cells = [None, *self.steers]
+        for row, column in found.isnan().any(dim=-1).nonzero().tolist():
+            logits = slow_logits(self.wrapper, prompts[row], cells[column])
+            found[row, column] = letter_probabilities(logits, letters)

@@ -46,7 +46,7 @@ class ResultName:
         return f"results_{self.stem()}.json"
 
     def stem(self, *, without: tuple[str, ...] = ()) -> str:
-        """The parts that are set, as ``key=value`` joined by ``_``, but for those in ``without``."""
+        """The parts that are set and not in ``without``, as ``key=value`` joined by ``_``."""
         parts = []
         for field in fields(self):
             value = getattr(self, field.name)
@@ -76,9 +76,10 @@ class ResultName:
 
 def _result_pattern() -> re.Pattern[str]:
     required = {"layer", "multiplier", "behavior", "type"}
+    numbers = {"layer": r"\d+", "override_vector": r"\d+", "limit": r"\d+"}
     parts = []
     for field in fields(ResultName):
-        part = f"_{field.name}=(?P<{field.name}>.+?)"
+        part = f"_{field.name}=(?P<{field.name}>{numbers.get(field.name, '.+?')})"
         parts.append(part if field.name in required else f"(?:{part})?")
     return re.compile("results" + "".join(parts) + r"\.json")
 

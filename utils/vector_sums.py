@@ -18,7 +18,7 @@ from torch import Tensor
 from utils.artifacts import torch_bytes, write_bytes
 from utils.errors import UserError
 
-SAVE_EVERY_SECONDS = 10.0
+SAVE_EVERY_SECONDS = float(os.environ.get("CAA_SAVE_EVERY_SECONDS", "10"))
 
 
 class VectorSums:

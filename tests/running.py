@@ -1,0 +1,60 @@
+"""Running the scripts in tests: in this process, or as a process that can be killed."""
+
+import importlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def call(script: str, *arguments: object) -> int:
+    """``script.py arguments`` in this process; returns its status, raises what it raises."""
+    module = importlib.import_module(script)
+    return module.main(module.build_parser().parse_args([str(a) for a in arguments])) or 0
+
+
+def start(script: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / f"{script}.py"), *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def kill_at_signs_of_work(
+    process: subprocess.Popen[str], sign: Path, pattern: str, generator: random.Random
+) -> bool:
+    """SIGKILL a process at a random moment after the first file like ``pattern`` has appeared.
+
+    Returns:
+        Whether it was killed (``False``: it had finished before).
+    """
+    while process.poll() is None and not list(sign.rglob(pattern)):
+        time.sleep(0.005)
+    time.sleep(generator.uniform(0, 0.25))
+    killed = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return killed
+
+
+def artifacts(folder: Path) -> dict[str, bytes]:
+    """All finished files below a folder (hidden ones are records, journals and the like)."""
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith("."))
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
+def hidden(folder: Path) -> list[str]:
+    """Names of unfinished business: anything hidden that is no record."""
+    names = (p.name for p in folder.rglob(".*") if p.is_file())
+    return sorted(n for n in names if not n.endswith(".record"))
