@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 DEMO := demo
 DEMO_BEHAVIORS := refusal survival-instinct sycophancy
 LAYERS := $(shell seq 0 29)
+# A small model needs strong steering: here it shows.
+STRONG_LAYER := 19
 
 .PHONY: demo test bench bench-equality lint vectors clean
 
@@ -17,6 +19,8 @@ demo: $(VENV)/complete
 	$(BIN)/python generate_vectors.py --layers $(LAYERS) --behaviors $(DEMO_BEHAVIORS) --artifacts_dir $(DEMO)
 	$(BIN)/python normalize_vectors.py --artifacts_dir $(DEMO)
 	$(BIN)/python prompting_with_steering.py --type ab --layers $(LAYERS) --multipliers -1 0 1 --behaviors $(DEMO_BEHAVIORS) --artifacts_dir $(DEMO)
+	$(BIN)/python prompting_with_steering.py --type ab --layers $(STRONG_LAYER) --multipliers -16 -8 -4 0 4 8 16 --behaviors $(DEMO_BEHAVIORS) --artifacts_dir $(DEMO)
+	$(BIN)/python plot_results.py --type ab --layers $(STRONG_LAYER) --behaviors $(DEMO_BEHAVIORS) --artifacts_dir $(DEMO)
 	$(BIN)/python plot_results.py --type ab --behaviors $(DEMO_BEHAVIORS) --artifacts_dir $(DEMO)
 
 test: $(VENV)/complete

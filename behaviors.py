@@ -69,7 +69,8 @@ def load(behavior: str, paths: Paths) -> Behavior:
     Raises:
         UserError: unknown behaviour, or a description of the wrong shape.
     """
-    if not paths.generate_data(behavior).parent.is_dir():
+    plain = behavior not in ("", ".", "..") and Path(behavior).name == behavior
+    if not plain or not paths.generate_data(behavior).parent.is_dir():
         known = ", ".join(available(paths)) or "none"
         raise UserError(f"unknown behaviour {behavior!r}; in {paths.datasets} there are: {known}")
     path = paths.description(behavior)

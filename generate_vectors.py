@@ -18,7 +18,7 @@ A killed run goes on where it stood; finished vectors are skipped. Next: ./norma
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ class Job:
     prompts: "list[LetterPrompt]"
     layers: list[int]
     inputs: dict[str, Any]
+    wanted: set[Path] = field(default_factory=set)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -91,15 +92,14 @@ def artifacts_of(
     return files
 
 
-def unfinished_layers(job: Job, label: str, paths: Paths, args: argparse.Namespace) -> list[int]:
-    """The layers of which any file is to be made; every file is asked about, for its faults."""
-    pending = []
-    for layer in job.layers:
-        files = artifacts_of(job, layer, label, paths, args.save_activations)
-        to_make = [must_make(path, inputs, overwrite=args.overwrite) for path, inputs in files]
-        if any(to_make):
-            pending.append(layer)
-    return pending
+def unfinished_files(job: Job, label: str, paths: Paths, args: argparse.Namespace) -> set[Path]:
+    """The files that are to be made; every file is asked about, for its faults."""
+    return {
+        path
+        for layer in job.layers
+        for path, inputs in artifacts_of(job, layer, label, paths, args.save_activations)
+        if must_make(path, inputs, overwrite=args.overwrite)
+    }
 
 
 def compute(
@@ -138,8 +138,9 @@ def compute(
             contents += [sums.activations(order, i, answer) for answer in range(2)]
         files = artifacts_of(job, layer, label, paths, args.save_activations)
         for (path, inputs), tensor in zip(files, contents, strict=True):
-            save(path, torch_bytes(tensor), inputs)
-            written.append(path)
+            if path in job.wanted:
+                save(path, torch_bytes(tensor), inputs)
+                written.append(path)
     sums.finish()
     return written
 
@@ -170,7 +171,13 @@ def plan(
             "pairs": len(items[behavior]),
         }
         job = Job(behavior, letter_prompts(items[behavior], prompt_format), layers, inputs)
-        job.layers = unfinished_layers(job, label, paths, args)
+        job.wanted = unfinished_files(job, label, paths, args)
+        keep = args.save_activations
+        job.layers = [
+            layer
+            for layer in layers
+            if any(path in job.wanted for path, _ in artifacts_of(job, layer, label, paths, keep))
+        ]
         jobs.append(job)
     return jobs, tokenizer
 

@@ -91,12 +91,17 @@ def load_tables(
 
 def strongest(table: "ScoreTable") -> "tuple[int, Estimate] | None":
     """The layer at which the score differs most between the lowest and highest multiplier."""
-    low, high = table.multipliers[0], table.multipliers[-1]
+    low, high = table.swept_multipliers[0], table.swept_multipliers[-1]
     found = [(n, table.change((n, high), (n, low))) for n in table.layers]
     changes = [(n, change) for n, change in found if change is not None]
     if low == high or not changes:
         return None
     return max(changes, key=lambda pair: pair[1].mean)
+
+
+def signed(multiplier: float) -> str:
+    """A multiplier as it is shown: with a sign, and a true minus."""
+    return f"{multiplier:+g}".replace("-", "\N{MINUS SIGN}") if multiplier else "0"
 
 
 class Figures:
@@ -156,11 +161,13 @@ class Figures:
         from utils.plotting import Line, Panel
 
         lines, rows = [], []
-        for multiplier in table.multipliers:
+        for multiplier in table.swept_multipliers:
             points = [(n, table.score((n, multiplier))) for n in table.layers]
             known = [(n, e) for n, e in points if e is not None]
             lines.append(
-                Line(f"multiplier {multiplier:g}", [n for n, _ in known], [e for _, e in known])
+                Line(
+                    f"multiplier {signed(multiplier)}", [n for n, _ in known], [e for _, e in known]
+                )
             )
             rows += [([str(n), f"{multiplier:g}"], e) for n, e in known]
         path = self.paths.figure(f"LAYER_SWEEP_{table.name.stem(without=NOT_IN_STEM)}", behavior.id)
@@ -172,7 +179,7 @@ class Figures:
         from utils.plotting import Line, Panel
 
         panels, rows = [], []
-        steered = sorted({m for _, t in tables for m in t.multipliers if m})
+        steered = sorted({m for _, t in tables for m in t.swept_multipliers if m})
         shown = [m for m in (1.0, -1.0) if m in steered] or [steered[-1], steered[0]]
         for multiplier in dict.fromkeys(shown):
             lines = []
@@ -183,7 +190,7 @@ class Figures:
                     lines.append(Line(behavior.name, [n for n, _ in known], [e for _, e in known]))
                 rows += [([behavior.id, str(n), f"{multiplier:g}"], e) for n, e in known]
             if lines:
-                title = f"multiplier {multiplier:g}"
+                title = f"multiplier {signed(multiplier)}"
                 panels.append(
                     Panel(lines, "layer", "change in score", title, whole_x=True, zero_line=True)
                 )
@@ -200,10 +207,11 @@ def print_missing(args: argparse.Namespace, tables: "list[ScoreTable]") -> None:
         layers = " ".join(str(n) for n in sorted({n for n, _ in table.missing}))
         multipliers = " ".join(f"{m:g}" for m in sorted({m for _, m in table.missing}))
         sign = f" --system_prompt {table.name.system_prompt}" if table.name.system_prompt else ""
+        where = arguments.model_flags(args) + arguments.folder_flags(args)
         print(
             f"{table.name.behavior}: {len(table.missing)} cells are missing; make them with\n"
             f"  ./prompting_with_steering.py --type {args.type} --behaviors {table.name.behavior} "
-            f"--layers {layers} --multipliers {multipliers}{sign}{arguments.model_flags(args)}"
+            f"--layers {layers} --multipliers {multipliers}{sign}{where}"
         )
 
 
@@ -212,7 +220,7 @@ def report(best: "list[tuple[Any, ScoreTable, tuple[int, Estimate]]]") -> None:
         return
     print(f"{'behaviour':28}{'best layer':>11}   score at lowest, 0, highest multiplier; change")
     for behavior, table, (layer, change) in best:
-        low, high = table.multipliers[0], table.multipliers[-1]
+        low, high = table.swept_multipliers[0], table.swept_multipliers[-1]
         cells = [table.score((layer, m)) for m in (low, 0.0, high)]
         scores = "  ".join("    -" if e is None else f"{e.mean:.3f}" for e in cells)
         interval = f"[{change.low:+.4f}, {change.high:+.4f}]"
@@ -239,7 +247,7 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(
             f"no results of type {args.type} for {choice.label} in {paths.artifacts / 'results'}\n"
             f"Make them with: ./prompting_with_steering.py --type {args.type} --layers ... "
-            f"--multipliers -1 0 1{arguments.model_flags(args)}"
+            f"--multipliers -1 0 1{arguments.model_flags(args)}{arguments.folder_flags(args)}"
         )
     figures = Figures(args, base, paths)
     best, sweeps = [], []
@@ -261,7 +269,7 @@ def main(args: argparse.Namespace) -> int:
                 f"{behavior_id}: {table.beyond_ab} questions have a matching letter beyond A and B "
                 "and count 0 (--without_beyond_ab leaves them out)"
             )
-    if any(m for _, t in sweeps for m in t.multipliers):
+    if any(m for _, t in sweeps for m in t.swept_multipliers):
         figures.sweeps(sweeps)
     print_missing(args, [t for by_prompt in tables.values() for t in by_prompt.values()])
     report(best)

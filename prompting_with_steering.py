@@ -74,15 +74,19 @@ def load_vectors(
     """
     label = arguments.last_part(args.override_vector_model) or choice.label
     vectors: dict[int, tuple[Any, str]] = {}
+    folders = arguments.folder_flags(args)
     for layer in layers:
         source = layer if args.override_vector is None else args.override_vector
         path = paths.vector(behavior, source, label, normalized=True)
         raw = paths.vector(behavior, source, label, normalized=False)
         command = "./normalize_vectors.py"
         if not raw.exists():
-            model = arguments.model_flags(args) if args.override_vector_model is None else ""
+            model = arguments.model_flags(args)
+            if args.override_vector_model is not None:
+                model = f" --model {args.override_vector_model}"
             generate = f"./generate_vectors.py --behaviors {behavior} --layers {source}{model}"
-            command = f"{generate} && {command}"
+            command = f"{generate}{folders} && {command}"
+        command += folders
         vector = load_tensor(path, made_by=command, width=shape.width)
         vectors[layer] = (vector, sha256_file(path))
     return vectors

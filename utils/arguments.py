@@ -15,6 +15,8 @@ from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape, check_access, choose_model, read_shape
 from utils.paths import REPOSITORY, Paths, check_root
 
+DATASETS = REPOSITORY / "datasets"
+
 
 def make_parser(docstring: str) -> argparse.ArgumentParser:
     """A parser whose manual is the script's docstring."""
@@ -26,7 +28,7 @@ def make_parser(docstring: str) -> argparse.ArgumentParser:
 def add_folder_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--datasets_dir",
-        default=os.environ.get("CAA_DATASETS_DIR", str(REPOSITORY / "datasets")),
+        default=os.environ.get("CAA_DATASETS_DIR", str(DATASETS)),
         metavar="DIR",
         help="data folder (default: $CAA_DATASETS_DIR, else datasets/ of the repository)",
     )
@@ -142,6 +144,16 @@ def model_flags(args: argparse.Namespace) -> str:
     return "".join(flags) + (" --use_base_model" if args.use_base_model else "")
 
 
+def folder_flags(args: argparse.Namespace) -> str:
+    """The folder flags of a command that is shown to the user, where they are not the default."""
+    flags = []
+    for flag, default in (("artifacts_dir", REPOSITORY), ("datasets_dir", DATASETS)):
+        value = getattr(args, flag)
+        if str(value) != str(default):
+            flags.append(f" --{flag} {value}")
+    return "".join(flags)
+
+
 def add_show_tokens_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--show_tokens",
@@ -210,7 +222,7 @@ def limited_label(label: str, limit: int | None) -> str:
 def print_written(paths: list[Path], seconds: float) -> None:
     """The closing lines of a script: what was written and how long it took."""
     if not paths:
-        print("nothing to do: everything asked for is finished (--overwrite makes it again)")
+        print("nothing to do: everything asked for is finished, from these very inputs")
         return
     for folder in dict.fromkeys(path.parent for path in paths):
         names = [path.name for path in paths if path.parent == folder]

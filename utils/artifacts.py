@@ -5,6 +5,7 @@ with the hash of its bytes and the inputs it was made from; the record is writte
 so that a kill between the two leaves an unfinished artefact, never one of unknown origin.
 """
 
+import contextlib
 import glob
 import hashlib
 import importlib.metadata
@@ -54,17 +55,18 @@ def fingerprint(inputs: Mapping[str, Any]) -> str:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all (temporary file, fsync, rename)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -154,7 +156,8 @@ def read_record(path: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise UserError(f"{record} is not a readable record ({error}); delete it") from error
-    if not isinstance(content, dict) or not {"sha256", "inputs"} <= content.keys():
+    whole = isinstance(content, dict) and {"sha256", "inputs"} <= content.keys()
+    if not whole or not isinstance(content["inputs"], dict):
         raise UserError(f"{record} is not a readable record (fields missing); delete it")
     return content
 
@@ -182,18 +185,31 @@ def state(path: Path, inputs: Mapping[str, Any]) -> tuple[State, list[str]]:
     return (State.CHANGED, changed) if changed else (State.FINISHED, [])
 
 
+def _check_folder(folder: Path) -> None:
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UserError(f"{folder} is in the way: it is a file where a folder must be")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{folder} cannot be written to")
+
+
 def must_make(path: Path, inputs: Mapping[str, Any], *, overwrite: bool) -> bool:
     """Whether to make an artefact: yes if absent or to be overwritten, no if it is finished.
 
     A file without a record came from elsewhere: it is kept, and said so.
 
     Raises:
-        UserError: it was made from other inputs, or its bytes are not those recorded.
+        UserError: it was made from other inputs, its bytes are not those recorded, or its
+            folder cannot be written to.
     """
+    _check_folder(path.parent)
     found, changed = state(path, inputs)
     if found is State.ABSENT:
         return True
     if found is State.FINISHED:
+        # also under --overwrite: the same inputs make the same bytes, and a run with
+        # --overwrite that was killed goes on where it stood
         return False
     if overwrite:
         return True
@@ -225,6 +241,21 @@ def verify(path: Path) -> None:
         )
 
 
+def load_torch(path: Path) -> Any:
+    """What ``torch.save`` wrote, plain tensors and numbers only (``weights_only``).
+
+    Raises:
+        UserError: truncated, garbage, or a pickled object.
+    """
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is damaged or no plain tensor file: {reason}") from error
+
+
 def load_tensor(path: Path, *, made_by: str, width: int | None = None) -> "torch.Tensor":
     """Read a 1-D vector, float32.
 
@@ -236,19 +267,12 @@ def load_tensor(path: Path, *, made_by: str, width: int | None = None) -> "torch
     Raises:
         UserError: missing, truncated, a pickled object, not 1-D, not finite, or of another width.
     """
-    import pickle
-    import zipfile
-
     import torch
 
     if not path.exists():
         raise UserError(f"missing vector {path}\nMake it with: {made_by}")
     verify(path)
-    try:
-        tensor = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is no plain tensor file: {reason}") from error
+    tensor = load_torch(path)
     if not isinstance(tensor, torch.Tensor) or tensor.ndim != 1 or not tensor.is_floating_point():
         raise UserError(f"{path} does not hold one 1-D floating-point tensor")
     if not bool(torch.isfinite(tensor).all()):

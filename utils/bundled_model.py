@@ -45,7 +45,10 @@ def bundled_folder() -> Path:
     folder = cache / f"SmolLM2-135M-Instruct-Q4_1-{SHA256[:12]}"
     if (folder / _COMPLETE).exists():
         return folder
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the cache folder {cache} cannot be made: {error.strerror}") from error
     with _locked(cache / ".lock"):
         if not (folder / _COMPLETE).exists():
             shutil.rmtree(folder, ignore_errors=True)

@@ -160,9 +160,12 @@ def slow_last_token_outputs(
 
 def letter_probabilities(logits: Tensor, letters: Sequence[int]) -> Tensor:
     """Softmax over the whole vocabulary, read at the letters; float64, (..., letters)."""
-    logits = logits.float()
-    chosen = logits[..., list(letters)].double()
-    return (chosen - torch.logsumexp(logits, dim=-1, keepdim=True).double()).exp().cpu()
+    flat = logits.flatten(0, -2) if logits.ndim > 1 else logits[None]
+    chosen = flat[:, list(letters)].double()
+    # A few rows at a time stay in the cache; all at once would be read from memory four times.
+    totals = [torch.logsumexp(rows.float(), dim=-1) for rows in flat.split(8)]
+    found = (chosen - torch.cat(totals).double()[:, None]).exp()
+    return found.reshape(*logits.shape[:-1], len(letters)).cpu()
 
 
 def agree(wrapper: "LlamaWrapper", fast: Tensor, slow: Tensor, *, warn: bool = True) -> bool:

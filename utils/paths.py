@@ -13,7 +13,8 @@ from utils.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-_VECTOR_NAME = re.compile(r"vec_layer_(\d+)_(.+)\.pt")
+_WHOLE = r"(?:0|[1-9][0-9]*)"
+_VECTOR_NAME = re.compile(rf"vec_layer_({_WHOLE})_(.+)\.pt")
 
 
 def format_multiplier(multiplier: float) -> str:
@@ -76,10 +77,15 @@ class ResultName:
 
 def _result_pattern() -> re.Pattern[str]:
     required = {"layer", "multiplier", "behavior", "type"}
-    numbers = {"layer": r"\d+", "override_vector": r"\d+", "limit": r"\d+"}
+    numbers = dict.fromkeys(("layer", "override_vector", "limit"), _WHOLE)
+    numbers["multiplier"] = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
+    # The name of a model may hold anything, "_limit=8" too; the rest is plain.
+    plain = {"behavior": "[^=]+?", "type": "ab|open_ended|truthful_qa|mmlu"}
+    plain |= {"system_prompt": "pos|neg", "use_base_model": "True|False", "model_size": "[0-9]+b"}
+    patterns = numbers | plain
     parts = []
     for field in fields(ResultName):
-        part = f"_{field.name}=(?P<{field.name}>{numbers.get(field.name, '.+?')})"
+        part = f"_{field.name}=(?P<{field.name}>{patterns.get(field.name, '.+?')})"
         parts.append(part if field.name in required else f"(?:{part})?")
     return re.compile("results" + "".join(parts) + r"\.json")
 

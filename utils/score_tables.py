@@ -1,5 +1,6 @@
 """Scores read from result files: by behaviour, layer, multiplier and system prompt."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,6 +40,12 @@ class ScoreTable:
     def multipliers(self) -> list[float]:
         return sorted({multiplier for _, multiplier in self.scores})
 
+    @property
+    def swept_multipliers(self) -> list[float]:
+        """The multipliers that were measured at the largest number of layers."""
+        count = Counter(multiplier for _, multiplier in self.scores)
+        return sorted(m for m, layers in count.items() if layers == max(count.values()))
+
     def score(self, cell: Cell) -> Estimate | None:
         values = self.scores.get(cell)
         return None if values is None else bootstrap_mean(values)
@@ -53,12 +60,15 @@ class ScoreTable:
 def discover_cells(
     name: ResultName, paths: Paths, layers: list[int] | None, multipliers: list[float] | None
 ) -> list[Cell]:
-    """The cells to show: those asked for, or those for which there is any result."""
+    """The cells to show: those for which there is a result, and all that were asked for."""
     parts = ("layer", "multiplier")
     stem = name.stem(without=parts)
     found = [n for n in paths.results_of(name.behavior) if n.stem(without=parts) == stem]
+    if layers is None and multipliers is None:
+        return sorted((n.layer, n.multiplier) for n in found)
     chosen_layers = layers if layers is not None else sorted({n.layer for n in found})
-    chosen = multipliers if multipliers is not None else sorted({n.multiplier for n in found})
+    at_layers = {n.multiplier for n in found if n.layer in chosen_layers}
+    chosen = multipliers if multipliers is not None else sorted(at_layers)
     return [(layer, multiplier) for layer in chosen_layers for multiplier in chosen]
 
 
@@ -99,5 +109,7 @@ def load_scores(
         table.beyond_ab = test.beyond_ab(rows)
         if without_beyond_ab:
             scores = scores[test.within_ab(rows)]
+            if not scores.size:
+                raise UserError(f"{path}: no question has A or B as its matching letter")
         table.scores[cell] = scores
     return table

@@ -91,15 +91,22 @@ class Sweep:
         """
         wanted = [self.cell_inputs(cell) for cell in self.cells]
         key = fingerprint({"cells": wanted, "batch_tokens": budget})
-        header = {"key": key, "cells": [list(cell) for cell in self.pending]}
-        with Journal(paths.journal(self.name.behavior, key), header) as journal:
-            # A run that was killed while it wrote its files has fewer cells pending than it
-            # had computed: its own list of cells says what the journal's numbers are.
-            cells = [(int(n), float(m)) for n, m in journal.header["cells"]]
-            probabilities = self._journalled(wrapper, journal, cells, budget, advance)
-            done = self._write(cells, probabilities, paths)
-            journal.remove()
-        return done
+        written: list[Path] = []
+        failures: list[str] = []
+        left = list(self.pending)
+        while left:
+            header = {"key": key, "cells": [list(cell) for cell in left]}
+            with Journal(paths.journal(self.name.behavior, key), header) as journal:
+                # A journal that a killed run left behind has cells of its own: more, if it was
+                # killed while it wrote its files; fewer, if one of them was lost since.
+                cells = [(int(n), float(m)) for n, m in journal.header["cells"]]
+                probabilities = self._journalled(wrapper, journal, cells, budget, advance)
+                made, failed = self._write(cells, probabilities, paths)
+                journal.remove()
+            written += made
+            failures += failed
+            left = [cell for cell in left if cell not in cells]
+        return written, failures
 
     def _journalled(
         self,

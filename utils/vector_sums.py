@@ -6,7 +6,6 @@ activations go to a raw file as they come, and are cut into the published files 
 
 import fcntl
 import os
-import pickle
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from utils.artifacts import torch_bytes, write_bytes
+from utils.artifacts import load_torch, sha256_bytes, torch_bytes, write_bytes
 from utils.errors import UserError
 
 SAVE_EVERY_SECONDS = float(os.environ.get("CAA_SAVE_EVERY_SECONDS", "10"))
@@ -41,7 +40,7 @@ class VectorSums:
     def __init__(
         self, path: Path, key: str, shape: tuple[int, int], keep: torch.dtype | None
     ) -> None:
-        self.path, self.key, self.shape, self.keep = path, key, shape, keep
+        self.path, self.key, self.shape, self.keep = path, f"{key} {keep}", shape, keep
         self.batches, self.pairs = 0, 0
         self.sums = torch.zeros(shape, dtype=torch.float64)
         self._raw: BinaryIO | None = None
@@ -76,18 +75,31 @@ class VectorSums:
         return 2 * self.shape[0] * self.shape[1] * self.keep.itemsize
 
     def _restore(self) -> None:
-        if not self.path.exists():
+        found = load_torch(self.path) if self.path.exists() else None
+        if found is not None:
+            try:
+                state = {name: found[name] for name in ("batches", "pairs", "sums", "check")}
+                other = found["key"] != self.key
+            except (KeyError, TypeError, IndexError) as error:
+                raise UserError(self._damaged()) from error
+        if found is None or other:
+            # what lies in the raw file belongs to a state that is not continued
+            self._raw_path.unlink(missing_ok=True)
             return
         try:
-            state = torch.load(self.path, weights_only=True)
-            same = state["key"] == self.key
-            if same:
-                self.batches, self.pairs = int(state["batches"]), int(state["pairs"])
-                self.sums = state["sums"].reshape(self.shape)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{self.path} is damaged; delete it to start these vectors again"
-            ) from error
+            sums = state["sums"].reshape(self.shape)
+            whole = state["check"] == self._check(state["batches"], state["pairs"], sums)
+        except (TypeError, RuntimeError, AttributeError) as error:
+            raise UserError(self._damaged()) from error
+        if not whole:
+            raise UserError(self._damaged())
+        self.batches, self.pairs, self.sums = state["batches"], state["pairs"], sums
+
+    def _damaged(self) -> str:
+        return f"{self.path} is damaged; delete it to start these vectors again"
+
+    def _check(self, batches: int, pairs: int, sums: Tensor) -> str:
+        return sha256_bytes(f"{self.key} {batches} {pairs} ".encode() + sums.numpy().tobytes())
 
     def _open_raw(self) -> BinaryIO:
         raw = open(self._raw_path, "a+b")  # noqa: SIM115 (closed in finish)
@@ -113,9 +125,14 @@ class VectorSums:
         if self._raw is not None:
             self._raw.flush()
             os.fsync(self._raw.fileno())
-        state = (self.key, self.batches, self.pairs, self.sums)
-        names = ("key", "batches", "pairs", "sums")
-        write_bytes(self.path, torch_bytes(dict(zip(names, state, strict=True))))
+        state = {
+            "key": self.key,
+            "batches": self.batches,
+            "pairs": self.pairs,
+            "sums": self.sums,
+            "check": self._check(self.batches, self.pairs, self.sums),
+        }
+        write_bytes(self.path, torch_bytes(state))
         self._saved_at = time.monotonic()
 
     def means(self) -> Tensor:

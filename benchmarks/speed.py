@@ -1,0 +1,189 @@
+"""Speed against the slow way in the same run, and against the arithmetic floor.
+
+    make bench        (or: python -m benchmarks.speed)
+
+The slow way is what a plain loop does: one whole forward pass, all positions projected onto the
+vocabulary, for each (question, layer, multiplier), or for each answer of a contrast pair. It is
+sampled and interleaved with the fast way, so that both see the same machine. Prints a table and
+writes benchmarks/speed.json.
+"""
+
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.floor import grid_flops, matrix_rate, pair_flops, seconds
+from llama_wrapper import LlamaWrapper
+from utils.data import load_ab_items
+from utils.grid import LetterGrid, deltas_of
+from utils.models import choose_model
+from utils.one_pass import letter_probabilities
+from utils.pairs import PairOutputs
+from utils.paths import REPOSITORY, Paths
+from utils.prompts import LetterPrompt
+
+QUESTIONS = 24
+SLOW_SAMPLES = 24
+MULTIPLIERS = (-1.0, 0.0, 1.0)
+SEED = 0
+
+
+def prompts_of_length(wrapper: LlamaWrapper, tokens: int) -> list[LetterPrompt]:
+    """Real pairs, lengthened with the text of others to within 3 % of a number of tokens."""
+    paths = Paths(REPOSITORY, REPOSITORY / "datasets")
+    files = sorted((REPOSITORY / "datasets" / "generate").glob("*/generate_dataset.json"))
+    items = [
+        i for f in files for i in load_ab_items(paths.generate_data(f.parent.name), made_by="")
+    ]
+    random.Random(SEED).shuffle(items)
+    prompt_format, found = wrapper.prompt_format(), []
+    words = " ".join(item.question.split("\n")[0] for item in items).split()
+    for item in items:
+        for extra in range(0, tokens, 2):
+            begin = 37 * len(found)
+            question = " ".join([*words[begin : begin + extra], item.question])
+            prompt = prompt_format.letter_prompt(question, ("A", "B"))
+            if len(prompt.ids) > 1.03 * tokens:
+                break
+            if len(prompt.ids) >= 0.97 * tokens:
+                found.append(prompt)
+                break
+        if len(found) == QUESTIONS:
+            return found
+    raise RuntimeError(f"not enough questions of {tokens} tokens")
+
+
+def random_vectors(wrapper: LlamaWrapper) -> dict[int, torch.Tensor]:
+    """Vectors of the norms that real ones have here."""
+    generator = torch.Generator().manual_seed(SEED)
+    return {
+        n: torch.randn(wrapper.width, generator=generator) * 0.1 for n in range(wrapper.n_layers)
+    }
+
+
+def all_logits(wrapper: LlamaWrapper, ids: Sequence[int]) -> torch.Tensor:
+    with torch.inference_mode():
+        return wrapper.model(torch.tensor([ids]), use_cache=False).logits[0, -1]
+
+
+def grid_benchmark(wrapper: LlamaWrapper, tokens: int, rates: list[float]) -> dict[str, Any]:
+    prompts, vectors = prompts_of_length(wrapper, tokens), random_vectors(wrapper)
+    steers = deltas_of(vectors, MULTIPLIERS)
+    started = time.perf_counter()
+    grid = LetterGrid(wrapper, prompts, steers)
+    setup = time.perf_counter() - started
+    assert grid.packed is not None
+    generator, slow, fast, deviation = random.Random(SEED), [], [], 0.0
+    grid.probabilities(grid.batches[0])
+    for batch in grid.batches:
+        start = time.perf_counter()
+        found = grid.probabilities(batch)
+        fast.append((time.perf_counter() - start, len(batch)))
+        for _ in range(max(1, SLOW_SAMPLES // len(grid.batches))):
+            row, column = generator.randrange(len(batch)), generator.randrange(len(steers))
+            prompt, steer = prompts[batch[row]], steers[column]
+            start = time.perf_counter()
+            with wrapper.steer({steer.layer: steer.delta}, prompt.steer_from):
+                logits = all_logits(wrapper, prompt.ids)
+            slow.append(time.perf_counter() - start)
+            expected = letter_probabilities(logits, list(prompt.letters.values()))
+            deviation = max(deviation, float((found[row, 1 + column] - expected).abs().max()))
+        rates.append(matrix_rate(wrapper))
+    lengths = [len(p.ids) for p in prompts]
+    flops = grid_flops(
+        wrapper, lengths, grid.packed.prefix, prompts[0].tail, [s.layer for s in steers]
+    )
+    fast_question = sum(t for t, _ in fast) / len(prompts)
+    slow_question = statistics.median(slow) * wrapper.n_layers * len(MULTIPLIERS)
+    return {
+        "tokens": statistics.mean(lengths),
+        "slow_s_per_question": slow_question,
+        "fast_s_per_question": fast_question,
+        "speedup": slow_question / fast_question,
+        "floor_s_per_question": flops / len(prompts) / statistics.median(rates),
+        "largest_deviation": deviation,
+        "setup_s_per_run": setup,
+    }
+
+
+def pair_benchmark(wrapper: LlamaWrapper, tokens: int, rates: list[float]) -> dict[str, Any]:
+    prompts = prompts_of_length(wrapper, tokens)
+    layers = list(range(wrapper.n_layers))
+    pairs = PairOutputs(wrapper, prompts, layers)
+    assert pairs.packed is not None
+    pairs.outputs(pairs.batches[0])
+    fast, slow, deviation = 0.0, [], 0.0
+    for batch in pairs.batches:
+        start = time.perf_counter()
+        found = pairs.outputs(batch)
+        fast += time.perf_counter() - start
+        for index, outputs in list(zip(batch, found, strict=True))[:3]:
+            rows = [(*prompts[index].ids, n) for n in prompts[index].letters.values()]
+            with wrapper.record(layers) as recorded:
+                for answer, row in enumerate(rows):
+                    slow.append(seconds(lambda row=row: all_logits(wrapper, row)))
+                    expected = torch.stack([recorded[n][0, -1] for n in layers])
+                    error = (outputs[answer] - expected).norm(dim=-1) / expected.norm(dim=-1)
+                    deviation = max(deviation, float(error.max()))
+        rates.append(matrix_rate(wrapper))
+    lengths = [len(p.ids) + 1 for p in prompts]
+    flops = pair_flops(wrapper, lengths, pairs.packed.prefix, wrapper.n_layers)
+    return {
+        "tokens": statistics.mean(lengths),
+        "slow_s_per_pair": 2 * statistics.median(slow),
+        "fast_s_per_pair": fast / len(prompts),
+        "speedup": 2 * statistics.median(slow) * len(prompts) / fast,
+        "floor_s_per_pair": flops / len(prompts) / statistics.median(rates),
+        "largest_relative_deviation": deviation,
+    }
+
+
+def help_seconds() -> dict[str, float]:
+    found = {}
+    for script in ("generate_vectors", "normalize_vectors", "prompting_with_steering"):
+        command = [sys.executable, str(REPOSITORY / f"{script}.py"), "--help"]
+        times = [
+            seconds(lambda c=command: subprocess.run(c, capture_output=True)) for _ in range(5)
+        ]
+        found[script] = statistics.median(times)
+    return found
+
+
+def main() -> None:
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    wrapper = LlamaWrapper.load(choose_model(None, None, False), device="cpu")
+    rates = [matrix_rate(wrapper) for _ in range(5)]
+    report: dict[str, Any] = {"threads": torch.get_num_threads()}
+    for tokens in (95, 190):
+        report[f"grid_{tokens}"] = grid_benchmark(wrapper, tokens, rates)
+    report["vectors"] = pair_benchmark(wrapper, 95, rates)
+    report["matrix_gflops"] = statistics.median(rates) / 1e9
+    report["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    report["help_s"] = help_seconds()
+    for name, values in report.items():
+        if isinstance(values, dict) and "speedup" in values:
+            unit = "pair" if name == "vectors" else "question"
+            floor = values[f"fast_s_per_{unit}"] / values[f"floor_s_per_{unit}"]
+            values["times_floor"] = floor
+            print(
+                f"{name:10} {values['tokens']:5.0f} tokens"
+                f"  slow {values[f'slow_s_per_{unit}']:7.3f} s"
+                f"  fast {values[f'fast_s_per_{unit}']:6.3f} s a {unit}  {values['speedup']:6.1f}x"
+                f"  {floor:4.2f}x floor"
+            )
+    print(json.dumps(report, indent=2))
+    Path(REPOSITORY / "benchmarks" / "speed.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
