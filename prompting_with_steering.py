@@ -24,6 +24,7 @@ import behaviors
 from utils import arguments
 from utils.artifacts import load_tensor, sha256_file
 from utils.data import ABItem, load_ab_items
+from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape, weights_fingerprint
 from utils.paths import Paths, ResultName
 
@@ -111,6 +112,10 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
     chosen = behaviors.load_all(args.behaviors, paths)
     system_prompts = {b.id: b.system_prompt(args.system_prompt) for b in chosen}
     items = {b.id: load_items(args, b.id, paths) for b in chosen}
+    if args.override_vector is not None and args.override_vector not in range(shape.layers or 999):
+        raise UserError(
+            f"--override_vector {args.override_vector}: {choice.label} has no such layer"
+        )
     steered = layers if any(multipliers) else []
     vectors = {b.id: load_vectors(args, b.id, steered, choice, shape, paths) for b in chosen}
 

@@ -6,6 +6,7 @@ No torch here: ``--help`` and wrong input must answer at once.
 import argparse
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -139,7 +140,9 @@ def last_part(name: str | None) -> str | None:
 def model_flags(args: argparse.Namespace) -> str:
     """The model flags of a command, to be repeated in a command that is shown to the user."""
     flags = [
-        f" --{flag} {value}" for flag in ("model", "model_size") if (value := getattr(args, flag))
+        f" --{flag} {shlex.quote(value)}"
+        for flag in ("model", "model_size")
+        if (value := getattr(args, flag))
     ]
     return "".join(flags) + (" --use_base_model" if args.use_base_model else "")
 
@@ -150,7 +153,7 @@ def folder_flags(args: argparse.Namespace) -> str:
     for flag, default in (("artifacts_dir", REPOSITORY), ("datasets_dir", DATASETS)):
         value = getattr(args, flag)
         if str(value) != str(default):
-            flags.append(f" --{flag} {value}")
+            flags.append(f" --{flag} {shlex.quote(str(value))}")
     return "".join(flags)
 
 

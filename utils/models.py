@@ -241,7 +241,7 @@ def _gguf_shape(path: Path) -> ModelShape:
     try:
         metadata, _ = read_gguf_metadata(str(path))
         architecture = str(metadata["general.architecture"])
-    except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
+    except (OSError, ValueError, KeyError, IndexError, OverflowError, struct.error) as error:
         raise UserError(f"{path} is not a readable GGUF file: {error}") from error
     known = architecture in GGUF_SUPPORTED_ARCHITECTURES or is_gguf_arch_supported(architecture)
     if not known or architecture in _NOT_DECODERS:

@@ -142,9 +142,9 @@ class PromptFormat:
         }
         try:
             return str(self.tokenizer.apply_chat_template(messages, **options))
-        except TemplateError:
+        except TemplateError as error:
             if messages[0]["role"] != "system":
-                raise
+                raise UserError(f"the model's chat template fails: {error}") from error
             # A template without a system role: the usual way is to open the user's turn with it.
             system, user, *rest = messages
             content = f"{system['content']}\n\n{user['content']}"

@@ -75,7 +75,10 @@ class VectorSums:
         return 2 * self.shape[0] * self.shape[1] * self.keep.itemsize
 
     def _restore(self) -> None:
-        found = load_torch(self.path) if self.path.exists() else None
+        try:
+            found = load_torch(self.path) if self.path.exists() else None
+        except UserError as error:
+            raise UserError(self._damaged()) from error
         if found is not None:
             try:
                 state = {name: found[name] for name in ("batches", "pairs", "sums", "check")}
