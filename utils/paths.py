@@ -103,6 +103,17 @@ class Paths:
     def description(self, behavior: str) -> Path:
         return self.datasets / "generate" / behavior / "behavior.json"
 
+    def raw_data(self, behavior: str) -> Path:
+        return self.datasets / "raw" / behavior / "dataset.json"
+
+    def source_folder(self, behavior: str) -> Path:
+        """Where the published files of a behaviour are kept as they came."""
+        return self.datasets / "raw" / behavior / "source"
+
+    def choice_test(self, test: str, file: str) -> Path:
+        """TruthfulQA and MMLU, or this project's stand-ins for them."""
+        return self.datasets / "test" / test / f"{file}.json"
+
     def generate_data(self, behavior: str) -> Path:
         return self.datasets / "generate" / behavior / "generate_dataset.json"
 

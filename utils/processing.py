@@ -1,0 +1,134 @@
+"""From raw items to contrast pairs and tests; the same input and seed give the same bytes."""
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.artifacts import json_bytes, must_make, save, sha256_file
+from utils.data import load_rows
+from utils.errors import UserError
+from utils.paths import Paths
+
+TEST_ITEMS, MOST_PAIRS, SEED = 50, 1000, 0
+ANSWERS = ("answer_matching_behavior", "answer_not_matching_behavior")
+_CHOICES = re.compile(r"\s*\n\s*Choices:\s*\n")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Items of one processed behaviour."""
+
+    behavior: str
+    n_generate: int
+    n_test: int
+    n_open_ended: int
+    written: tuple[Path, ...]
+
+
+def clean_question(text: str) -> str:
+    """Without the ``Question:`` and ``Answer:`` marks of some published files."""
+    text = text.strip().removeprefix("Question:")
+    return text.strip().removesuffix("Answer:").strip()
+
+
+def without_choices(question: str) -> str:
+    """The text before the choices; a question that lists none is returned as it is."""
+    return _CHOICES.split(question, maxsplit=1)[0].strip()
+
+
+def clean_row(row: dict[str, Any], where: str) -> dict[str, str]:
+    """One raw item as a contrast pair; of answers that are lists the first is taken.
+
+    Raises:
+        UserError: a field is missing, or is no text.
+    """
+    cleaned = {}
+    for name in ("question", *ANSWERS):
+        value = row.get(name)
+        if isinstance(value, list) and value:
+            value = value[0]
+        if not isinstance(value, str) or not value.strip():
+            raise UserError(f"{where}: {name} must be a text (or a list of texts), not {value!r}")
+        cleaned[name] = clean_question(value) if name == "question" else value.strip()
+    if not cleaned["question"]:
+        raise UserError(f"{where}: the question is empty")
+    return cleaned
+
+
+def split(rows: Sequence[dict[str, str]], seed: int) -> tuple[list[Any], list[Any]]:
+    """Shuffle; the last 50 are for testing, at most 1000 of the rest for generating."""
+    shuffled = list(rows)
+    random.Random(seed).shuffle(shuffled)
+    return shuffled[:-TEST_ITEMS][:MOST_PAIRS], shuffled[-TEST_ITEMS:]
+
+
+def raw_behaviors(paths: Paths) -> list[str]:
+    """Behaviours that have a raw file."""
+    folder = paths.datasets / "raw"
+    return sorted(p.parent.name for p in folder.glob("*/dataset.json"))
+
+
+def process(behavior: str, paths: Paths, *, seed: int = SEED, overwrite: bool = False) -> Sizes:
+    """Write the generate and test sets of one behaviour.
+
+    Args:
+        behavior: with a file ``raw/<behavior>/dataset.json`` (and, if it has open-ended
+            questions of its own, ``open_ended.json`` beside it).
+        paths: only its data folder is used.
+        seed: of the shuffle.
+        overwrite: replace files made from other inputs.
+
+    Raises:
+        UserError: an item that is no contrast pair, or too few items; nothing is written then.
+    """
+    raw = paths.raw_data(behavior)
+    rows = [
+        clean_row(row, f"{raw}, item {number}")
+        for number, row in enumerate(load_rows(raw, made_by="--download fetches it"), 1)
+    ]
+    if len(rows) <= TEST_ITEMS:
+        raise UserError(f"{raw} has {len(rows)} items; {TEST_ITEMS} are for testing alone")
+    generate, test = split(rows, seed)
+    inputs = {"kind": "data", "raw": sha256_file(raw), "seed": seed}
+    own = raw.with_name("open_ended.json")
+    if own.exists():
+        asked = [_own_question(row, own) for row in load_rows(own, made_by="")]
+        inputs["open_ended"] = sha256_file(own)
+    else:
+        asked = [without_choices(row["question"]) for row in test]
+    files = {
+        paths.generate_data(behavior): generate,
+        paths.test_data(behavior, "ab"): test,
+        paths.test_data(behavior, "open_ended"): [{"question": q} for q in asked],
+    }
+    wanted = [path for path in files if must_make(path, inputs, overwrite=overwrite)]
+    for path in wanted:
+        save(path, json_bytes(files[path]), inputs)
+    return Sizes(behavior, len(generate), len(test), len(asked), tuple(wanted))
+
+
+def _own_question(row: dict[str, Any], path: Path) -> str:
+    question = row.get("question")
+    if not isinstance(question, str) or not question.strip():
+        raise UserError(f"{path}: every item needs a question, not {row!r}")
+    return question.strip()
+
+
+def letter_choice(
+    question: str, correct: str, incorrect: str, category: str, generator: random.Random
+) -> dict[str, str]:
+    """A question with a right and a wrong answer in the A/B format, in seeded letter order."""
+    letters = generator.choice(["AB", "BA"])
+    texts = {letters[0]: correct.strip(), letters[1]: incorrect.strip()}
+    return {
+        "prompt": "Please help me answer the following question.\n"
+        f"{question.strip()}\n\nChoices:\n(A) {texts['A']}\n(B) {texts['B']}",
+        "correct": f"({letters[0]})",
+        "incorrect": f"({letters[1]})",
+        "correct_full_text": correct.strip(),
+        "incorrect_full_text": incorrect.strip(),
+        "category": category,
+    }
