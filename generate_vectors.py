@@ -26,7 +26,7 @@ import behaviors
 from utils import arguments
 from utils.artifacts import fingerprint, must_make, save, sha256_file, torch_bytes
 from utils.data import ABItem, load_ab_items
-from utils.models import ModelChoice, weights_fingerprint
+from utils.models import ModelChoice, ModelShape, weights_fingerprint
 from utils.paths import Paths
 
 if TYPE_CHECKING:
@@ -146,15 +146,20 @@ def compute(
 
 
 def plan(
-    args: argparse.Namespace, choice: ModelChoice, label: str, layers: list[int], paths: Paths
+    args: argparse.Namespace,
+    choice: ModelChoice,
+    shape: ModelShape,
+    layers: list[int],
+    paths: Paths,
 ) -> tuple[list[Job], Any]:
     """Check all inputs, the tokens included, and find what is not finished yet."""
+    label = arguments.limited_label(choice.label, args.limit)
     chosen = [b.id for b in behaviors.load_all(args.behaviors, paths)]
     data = {b: paths.generate_data(b) for b in chosen}
     items = {b: load_ab_items(p, made_by=GET_DATA, limit=args.limit) for b, p in data.items()}
 
     from utils.loading import load_tokenizer, resolved_dtype
-    from utils.prompts import PromptFormat
+    from utils.prompts import PromptFormat, check_lengths
 
     tokenizer = load_tokenizer(choice)
     prompt_format = PromptFormat(tokenizer, base=choice.base)
@@ -171,6 +176,7 @@ def plan(
             "pairs": len(items[behavior]),
         }
         job = Job(behavior, letter_prompts(items[behavior], prompt_format), layers, inputs)
+        check_lengths(job.prompts, shape.context, data[behavior])
         job.wanted = unfinished_files(job, label, paths, args)
         keep = args.save_activations
         job.layers = [
@@ -188,7 +194,7 @@ def main(args: argparse.Namespace) -> int:
     layers = arguments.check_layers(args.layers, shape, choice.label)
     paths = arguments.get_paths(args)
     label = arguments.limited_label(choice.label, args.limit)
-    jobs, tokenizer = plan(args, choice, label, layers, paths)
+    jobs, tokenizer = plan(args, choice, shape, layers, paths)
     if args.show_tokens:
         from utils.prompts import show_tokens
 

@@ -81,7 +81,9 @@ def download(args: argparse.Namespace) -> int:
     from utils.sources import PUBLISHED_SIZES, SOURCES
 
     own_folder = args.datasets_dir != str(arguments.DATASETS)
-    paths = Paths(REPOSITORY, Path(args.datasets_dir) if own_folder else REPOSITORY / "datasets/paper")
+    paths = Paths(
+        REPOSITORY, Path(args.datasets_dir) if own_folder else REPOSITORY / "datasets/paper"
+    )
     named = set(args.behaviors or [])
     sources = [s for s in SOURCES if not named or s.behavior in named]
     unknown = sorted(named - {s.behavior for s in SOURCES})

@@ -121,7 +121,7 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
 
     from utils.evaluation import LETTERS, TESTS
     from utils.loading import load_tokenizer, resolved_dtype
-    from utils.prompts import PromptFormat
+    from utils.prompts import PromptFormat, check_lengths
     from utils.sweep import Sweep
 
     test, tokenizer, sweeps = TESTS[args.type], load_tokenizer(choice), []
@@ -157,6 +157,7 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
             inputs=inputs,
             pending=[],
         )
+        check_lengths(sweep.prompts, shape.context, test.data(paths, behavior))
         sweep.find_pending(paths, overwrite=args.overwrite)
         sweeps.append(sweep)
     return sweeps, tokenizer

@@ -7,6 +7,7 @@ from utils.artifacts import save, sha256_file
 from utils.errors import UserError
 from utils.sources import Source
 
+_HUB_FOLDER = ".hub"
 OFFLINE = (
     "Behind a proxy set HTTPS_PROXY; a mirror of the hub goes into HF_ENDPOINT. What was fetched "
     "is kept: the same command goes on."
@@ -28,14 +29,11 @@ def fetch(source: Source, folder: Path) -> Path:
         fetched = _from_hub(source, folder) if source.repo else _from_url(source, folder)
         try:
             _check(source, fetched)
-        except UserError:
+            inputs = {"kind": "source", "repo": source.repo, "path": source.path}
+            save(target, fetched.read_bytes(), inputs | {"revision": source.revision})
+        finally:
             fetched.unlink()
-            raise
-        inputs = {"kind": "source", "repo": source.repo, "path": source.path}
-        save(target, fetched.read_bytes(), inputs | {"revision": source.revision})
-        fetched.unlink()
-        if source.repo:
-            shutil.rmtree(folder / ".hub", ignore_errors=True)
+            shutil.rmtree(folder / _HUB_FOLDER, ignore_errors=True)
     else:
         _check(source, target)
     return target
@@ -54,6 +52,7 @@ def _check(source: Source, path: Path) -> None:
 
 
 def _from_hub(source: Source, folder: Path) -> Path:
+    import httpx2
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -64,17 +63,17 @@ def _from_hub(source: Source, folder: Path) -> Path:
             source.path,
             repo_type="dataset",
             revision=source.revision,
-            local_dir=folder / ".hub",
+            local_dir=folder / _HUB_FOLDER,
         )
     except LocalEntryNotFoundError as error:
         raise UserError(f"cannot reach the hub for {source.repo}\n{OFFLINE}") from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         raise UserError(_failure(f"{source.repo}/{source.path}", error)) from error
     return Path(found)
 
 
 def _from_url(source: Source, folder: Path) -> Path:
-    import httpx
+    import httpx2  # huggingface_hub's own client
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.file_download import http_get
 
@@ -83,9 +82,9 @@ def _from_url(source: Source, folder: Path) -> Path:
     try:
         with partial.open("ab") as file:
             http_get(source.url, file, resume_size=file.tell(), displayed_filename=source.name)
-    except (HfHubHTTPError, httpx.HTTPStatusError) as error:
+    except HfHubHTTPError as error:
         raise UserError(_failure(source.url, error)) from error
-    except (httpx.TransportError, OSError) as error:
+    except (httpx2.HTTPError, OSError) as error:
         raise UserError(f"cannot fetch {source.url}: {error}\n{OFFLINE}") from error
     return partial
 

@@ -18,9 +18,11 @@ from utils.paths import REPOSITORY
 LLAMA_LAYERS = {"7b": 32, "13b": 40, "70b": 80}
 LLAMA_WIDTH = {"7b": 4096, "13b": 5120, "70b": 8192}
 BUNDLED_LABEL = "SmolLM2-135M-Instruct-Q4_1"
-BUNDLED_LAYERS, BUNDLED_WIDTH = 30, 576
+BUNDLED_LAYERS, BUNDLED_WIDTH, BUNDLED_CONTEXT = 30, 576, 8192
+LLAMA_CONTEXT = 4096
 _LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")
 _WIDTH_KEYS = ("hidden_size", "n_embd", "d_model")
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx")
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".json")
 _SAMPLE = 1 << 20
 _NOT_DECODERS = ("t5", "bart", "bert", "roberta", "whisper", "vit", "clip", "mt5", "pegasus")
@@ -61,10 +63,11 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Number of decoder blocks and width of the residual stream; ``None`` where unknown."""
+    """Decoder blocks, width of the residual stream, longest input; ``None`` where unknown."""
 
     layers: int | None
     width: int | None
+    context: int | None = None
 
 
 def choose_model(
@@ -149,9 +152,9 @@ def read_shape(choice: ModelChoice) -> ModelShape:
         UserError: a config that cannot be had or read, or an architecture that cannot be steered.
     """
     if choice.is_bundled:
-        return ModelShape(BUNDLED_LAYERS, BUNDLED_WIDTH)
+        return ModelShape(BUNDLED_LAYERS, BUNDLED_WIDTH, BUNDLED_CONTEXT)
     if choice.size is not None:
-        return ModelShape(LLAMA_LAYERS[choice.size], LLAMA_WIDTH[choice.size])
+        return ModelShape(LLAMA_LAYERS[choice.size], LLAMA_WIDTH[choice.size], LLAMA_CONTEXT)
     if choice.source.endswith(".gguf"):
         return _gguf_shape(Path(choice.source))
     folder = Path(choice.source)
@@ -226,9 +229,9 @@ def _config_shape(path: Path) -> ModelShape:
             f"{path.parent}: architecture {kind!r} is no decoder-only language model "
             "and cannot be steered"
         )
-    layers = next((config[k] for k in _LAYER_KEYS if isinstance(config.get(k), int)), None)
-    width = next((config[k] for k in _WIDTH_KEYS if isinstance(config.get(k), int)), None)
-    return ModelShape(layers, width)
+    keys = (_LAYER_KEYS, _WIDTH_KEYS, _CONTEXT_KEYS)
+    found = [next((config[k] for k in ks if isinstance(config.get(k), int)), None) for ks in keys]
+    return ModelShape(*found)
 
 
 def _gguf_shape(path: Path) -> ModelShape:
@@ -246,6 +249,5 @@ def _gguf_shape(path: Path) -> ModelShape:
     known = architecture in GGUF_SUPPORTED_ARCHITECTURES or is_gguf_arch_supported(architecture)
     if not known or architecture in _NOT_DECODERS:
         raise UserError(f"{path}: GGUF architecture {architecture!r} cannot be loaded and steered")
-    layers = metadata.get(f"{architecture}.block_count")
-    width = metadata.get(f"{architecture}.embedding_length")
-    return ModelShape(layers, width)
+    names = ("block_count", "embedding_length", "context_length")
+    return ModelShape(*(metadata.get(f"{architecture}.{name}") for name in names))

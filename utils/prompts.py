@@ -4,7 +4,9 @@ Positions are found by character offsets in the rendered text, never by a fixed 
 any chat template and tokenizer works, or is refused with its tokens shown.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils.artifacts import sha256_bytes
@@ -165,6 +167,20 @@ class PromptFormat:
             f"this tokenizer does not keep the answer letter {letter} after {OPENING!r} as one "
             f"token of its own; the prompt ends in the tokens {tokens}"
         )
+
+
+def check_lengths(prompts: Sequence[LetterPrompt], context: int | None, path: Path) -> None:
+    """Check that every prompt and one letter more fit into the model.
+
+    Raises:
+        UserError: naming the file and the item.
+    """
+    for number, prompt in enumerate(prompts, 1):
+        if context is not None and len(prompt.ids) >= context:
+            raise UserError(
+                f"{path}, item {number} makes a prompt of {len(prompt.ids)} tokens; "
+                f"the model takes {context}"
+            )
 
 
 def show_tokens(prompt: LetterPrompt, tokenizer: "PreTrainedTokenizerBase", *, read: str) -> str:
