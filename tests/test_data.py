@@ -246,3 +246,24 @@ def test_every_bundled_behaviour_is_described_in_full(behavior: str) -> None:
     assert found.id == behavior and found.name != behavior
     assert found.matching and found.rubric
     assert found.system_prompt("pos") != found.system_prompt("neg")
+
+
+@pytest.mark.parametrize(
+    ("file", "count", "categories"),
+    [
+        ("truthfulqa/misconceptions_bundled.json", 102, 17),
+        ("mmlu/knowledge_bundled.json", 114, 57),
+    ],
+)
+def test_the_bundled_stand_ins_have_balanced_letters_and_keys_that_fit_their_texts(
+    file: str, count: int, categories: int
+) -> None:
+    rows = json.loads((REPOSITORY / "datasets" / "test" / file).read_text())
+    assert (len(rows), len({row["category"] for row in rows})) == (count, categories)
+    assert sum(row["correct"] == "(A)" for row in rows) == count // 2
+    assert len({row["prompt"] for row in rows}) == count
+    for row in rows:
+        lines = row["prompt"].splitlines()
+        assert f"{row['correct']} {row['correct_full_text']}" in lines
+        assert f"{row['incorrect']} {row['incorrect_full_text']}" in lines
+        assert {row["correct"], row["incorrect"]} == {"(A)", "(B)"}
