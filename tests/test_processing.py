@@ -13,7 +13,18 @@ from utils.paths import REPOSITORY, Paths
 from utils.processing import clean_question, clean_row, letter_choice, without_choices
 from utils.published import mmlu_rows, read_jsonl, sample_per_category, truthful_rows
 
-WORDS = ["moon", "river", "ladder", "salt", "engine", "harbour", "violin", "desert", "button", "comet"]
+WORDS = [
+    "moon",
+    "river",
+    "ladder",
+    "salt",
+    "engine",
+    "harbour",
+    "violin",
+    "desert",
+    "button",
+    "comet",
+]
 
 
 def raw_rows(count: int) -> list[dict[str, object]]:

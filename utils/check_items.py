@@ -114,6 +114,8 @@ def split_choices(question: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     starts = list(_CHOICE.finditer(question))
     first = max((i for i, m in enumerate(starts) if m[1] == "A"), default=len(starts))
     starts = starts[first:]
+    if not starts:
+        return question, ()
     ends = [m.start() for m in starts[1:]] + [len(question)]
     choices = tuple(
         (m[1], question[m.end() : end].strip()) for m, end in zip(starts, ends, strict=True)

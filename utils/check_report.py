@@ -100,7 +100,7 @@ class Report:
         return [f"{f.severity}: {f.file}: {f.message}" for f in found]
 
     def table(self) -> str:
-        """One line a behaviour, columns aligned (see the README for the columns).
+        """One line a behaviour, columns aligned.
 
         A pair such as ``50 / 51`` is generate / test. Words are those of the contrast pairs, or
         of the test where there are none: matching against other choice, how often the matching

@@ -41,12 +41,13 @@ def generate(
             use_cache=use_cache,
             pad_token_id=pad,
         )
-    ends = _end_tokens(model)
+    ends = end_tokens(wrapper)
     return [_up_to_end(row, ends) for row in output[:, longest:].tolist()]
 
 
-def _end_tokens(model: Any) -> set[int]:
-    ends = model.generation_config.eos_token_id
+def end_tokens(wrapper: "LlamaWrapper") -> set[int]:
+    """The tokens at which the model's answers end."""
+    ends: Any = wrapper.model.generation_config.eos_token_id
     if ends is None:
         return set()
     return set(ends) if isinstance(ends, list) else {int(ends)}

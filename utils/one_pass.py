@@ -16,7 +16,7 @@ from transformers import DynamicCache
 
 from utils.branches import AT_EMBEDDING, Layout, common_prefix
 from utils.errors import UserError
-from utils.prompts import LetterPrompt
+from utils.prompts import LetterPrompt, OpenPrompt
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
@@ -141,7 +141,9 @@ class PackedPrompts:
         return torch.stack([recorded[n][:, -2:].to("cpu") for n in layers], dim=2)
 
 
-def slow_logits(wrapper: "LlamaWrapper", prompt: LetterPrompt, steer: Steer | None) -> Tensor:
+def slow_logits(
+    wrapper: "LlamaWrapper", prompt: LetterPrompt | OpenPrompt, steer: Steer | None
+) -> Tensor:
     """The oracle: one plain forward pass for one cell, shape (vocabulary,)."""
     if steer is None:
         return wrapper.next_logits(prompt.ids)

@@ -38,6 +38,24 @@ class LetterPrompt:
         return len(self.ids) - self.steer_from
 
 
+@dataclass(frozen=True)
+class OpenPrompt:
+    """A prompt to be answered freely.
+
+    Attributes:
+        ids: token ids of the instruction (and of the separator, where that is a token).
+        steer_from: position of the last token of the instruction; steering begins there.
+    """
+
+    ids: tuple[int, ...]
+    steer_from: int
+
+    @property
+    def tail(self) -> int:
+        """Number of steered tokens of the prompt."""
+        return len(self.ids) - self.steer_from
+
+
 class PromptFormat:
     """Renders questions for one model: its chat template, or the base format.
 
@@ -127,6 +145,13 @@ class PromptFormat:
             steer_from=min(steer_from, len(ids) - 1),
             letters={letter: p[1] for letter, p in zip(letters, prompts, strict=True)},
         )
+
+    def open_prompt(self, question: str) -> OpenPrompt:
+        """Tokenise the instruction alone; the model goes on from its last token."""
+        instruction = self.instruction(question)
+        ids, offsets = self._tokenize(instruction)
+        steer_from = max(i for i, (s, e) in enumerate(offsets) if s < len(instruction) and e > s)
+        return OpenPrompt(ids, steer_from)
 
     def _messages(self, question: str) -> list[dict[str, str]]:
         user = {"role": "user", "content": question}

@@ -1,0 +1,264 @@
+"""Greedy answers of many questions under many steers, all behind one prefill.
+
+Steering leaves everything before the last token of the instruction untouched, so that part of a
+prompt runs once; its keys and values are then shared out to one row for each steered variant. All
+rows decode together and leave the batch at their end token.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import Cache
+from transformers.cache_utils import DynamicLayer
+
+from utils.block_io import CannotBranch
+from utils.branches import length_batches
+from utils.generation import end_tokens, generate
+from utils.one_pass import MISFITS, Steer, agree, reason_of, slow_logits, warn_slow
+from utils.prompts import OpenPrompt
+
+if TYPE_CHECKING:
+    from llama_wrapper import LlamaWrapper
+
+CPU_ROWS, GPU_ROWS = 64, 512
+# Rows are copied together once this share of them has ended.
+COMPACT_BELOW = 0.75
+_GROWTH = 64
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One greedy continuation.
+
+    Attributes:
+        tokens: up to and including the first end token.
+        margin: the smallest distance of the two best logits on the way. Where it is as small as
+            rounding, another batch might have taken the other token.
+    """
+
+    tokens: tuple[int, ...]
+    margin: float
+
+
+class BufferedLayer(DynamicLayer):
+    """Keys and values written into a buffer; the library's own layer copies all of them a step."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._buffers: tuple[Any, ...] = (key_states[:, :, :0], value_states[:, :, :0])
+        length = self.get_seq_length()
+        end = length + key_states.shape[2]
+        if end > self._buffers[0].shape[2]:
+            self._buffers = tuple(_enlarged(b, length, end + _GROWTH) for b in self._buffers)
+        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, length:end] = new
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
+        return self.keys, self.values
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        super().batch_repeat_interleave(repeats)
+        self._buffers = (self.keys, self.values)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        super().batch_select_indices(indices)
+        self._buffers = (self.keys, self.values)
+
+
+def _enlarged(buffer: Tensor, used: int, size: int) -> Tensor:
+    larger = buffer.new_empty(*buffer.shape[:2], size, buffer.shape[3])
+    larger[:, :, :used] = buffer[:, :, :used]
+    return larger
+
+
+@dataclass
+class _Rows:
+    """The rows that are still being decoded; all tensors are indexed by row."""
+
+    number: Tensor
+    mask: Tensor
+    position: Tensor
+    first: Tensor
+    deltas: dict[int, Tensor]
+
+    def select(self, keep: Tensor) -> "_Rows":
+        deltas = {layer: delta[keep] for layer, delta in self.deltas.items()}
+        parts = (self.number[keep], self.mask[keep], self.position[keep], self.first[keep])
+        return _Rows(*parts, deltas)
+
+
+class GreedyGrid:
+    """Answers of every prompt under every steer.
+
+    Args:
+        wrapper: the model.
+        prompts: all prompts of the run, the finished ones too (batches depend on all of them).
+        steers: the cells; ``None`` is the unsteered model.
+        max_new_tokens: most tokens of an answer.
+        rows: most rows (prompt x steer) decoded together; ``None`` for the device's default.
+        slow: one row at a time by the library's own ``generate``, for comparison.
+
+    Attributes:
+        batches: indices of the prompts that are computed together.
+    """
+
+    def __init__(
+        self,
+        wrapper: "LlamaWrapper",
+        prompts: Sequence[OpenPrompt],
+        steers: Sequence[Steer | None],
+        *,
+        max_new_tokens: int,
+        rows: int | None = None,
+        slow: bool = False,
+    ) -> None:
+        self.wrapper, self.prompts, self.steers = wrapper, prompts, list(steers)
+        self.max_new_tokens = max_new_tokens
+        self.ends = end_tokens(wrapper)
+        self.together = not slow and self._shared_prefill_works()
+        default = CPU_ROWS if wrapper.device.type == "cpu" else GPU_ROWS
+        self.rows = (rows or default) if self.together else 1
+        # a batch is counted in rows, and holds prompts of one tail length, the longest first
+        order = length_batches([(p.tail, len(p.ids)) for p in prompts], extra=0, budget=1)
+        size = max(1, self.rows // len(self.steers))
+        self.batches = _grouped([i for (i,) in order], size, lambda i: prompts[i].tail)
+
+    def _shared_prefill_works(self) -> bool:
+        prompt = max(self.prompts, key=lambda p: len(p.ids))
+        probes = [None, *[s for s in self.steers if s is not None][-1:]]
+        try:
+            fast = self._first_logits([prompt], probes).float()
+        except (CannotBranch, *MISFITS) as error:
+            warn_slow(self.wrapper, reason_of(error))
+            return False
+        slow = torch.stack([slow_logits(self.wrapper, prompt, s) for s in probes]).float()
+        return agree(self.wrapper, fast, slow)
+
+    def answers(self, batch: Sequence[int]) -> list[list[Answer]]:
+        """Answers of the prompts of one batch: [prompt][steer]."""
+        prompts = [self.prompts[i] for i in batch]
+        if not self.together:
+            return [[self._one(p, s) for s in self.steers] for p in prompts]
+        parts: list[list[Answer]] = [[] for _ in prompts]
+        for start in range(0, len(self.steers), self.rows):
+            found = self._decode(prompts, self.steers[start : start + self.rows])
+            for part, answers in zip(parts, found, strict=True):
+                part += answers
+        return parts
+
+    def _one(self, prompt: OpenPrompt, steer: Steer | None) -> Answer:
+        deltas = {} if steer is None else {steer.layer: steer.delta}
+        with self.wrapper.steer(deltas, prompt.steer_from):
+            (tokens,) = generate(self.wrapper, [prompt.ids], max_new_tokens=self.max_new_tokens)
+        return Answer(tuple(tokens), float("inf"))
+
+    def _prefill(
+        self, prompts: Sequence[OpenPrompt], steers: Sequence[Steer | None]
+    ) -> tuple[_Rows, Cache, Tensor]:
+        """Run everything before the tails once a prompt; rows, shared cache, tails per row."""
+        device, tail = self.wrapper.device, prompts[0].tail
+        heads = [p.ids[:-tail] for p in prompts]
+        longest = max(map(len, heads))
+        ids = torch.zeros(len(heads), longest, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for i, head in enumerate(heads):
+            ids[i, longest - len(head) :] = torch.tensor(head)
+            mask[i, longest - len(head) :] = 1
+        cache = Cache(layer_class_to_replicate=BufferedLayer)
+        with torch.inference_mode():
+            self.wrapper.decoder(
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                position_ids=(mask.cumsum(1) - 1).clamp(min=0).to(device),
+                past_key_values=cache,
+                use_cache=True,
+            )
+            cache.batch_repeat_interleave(len(steers))
+        count = len(prompts) * len(steers)
+        firsts = torch.tensor([p.steer_from for p in prompts], device=device)
+        rows = _Rows(
+            torch.arange(count, device=device),
+            mask.to(device).repeat_interleave(len(steers), 0),
+            firsts.repeat_interleave(len(steers)),
+            firsts.repeat_interleave(len(steers)),
+            self._deltas(steers, len(prompts)),
+        )
+        tails = torch.tensor([p.ids[-tail:] for p in prompts], device=device)
+        return rows, cache, tails.repeat_interleave(len(steers), 0)
+
+    def _deltas(self, steers: Sequence[Steer | None], prompts: int) -> dict[int, Tensor]:
+        """layer -> what each row adds there, shape (rows, width); zero where it adds nothing."""
+        deltas: dict[int, Tensor] = {}
+        for column, steer in enumerate(steers):
+            if steer is None:
+                continue
+            if steer.layer not in deltas:
+                deltas[steer.layer] = torch.zeros(len(steers), self.wrapper.width)
+            deltas[steer.layer][column] = steer.delta
+        device = self.wrapper.device
+        return {n: d.repeat(prompts, 1).to(device) for n, d in deltas.items()}
+
+    def _step(self, rows: _Rows, cache: Cache, ids: Tensor) -> Tensor:
+        """Feed new tokens of every row; logits after the last of them, (rows, vocabulary)."""
+        new = ids.shape[1]
+        rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(ids), new)], dim=1)
+        positions = rows.position[:, None] + torch.arange(new, device=ids.device)
+        rows.position = rows.position + new
+        with torch.inference_mode(), self.wrapper.steer(rows.deltas, rows.first):
+            return self.wrapper.model(
+                input_ids=ids,
+                attention_mask=rows.mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
+
+    def _first_logits(
+        self, prompts: Sequence[OpenPrompt], steers: Sequence[Steer | None]
+    ) -> Tensor:
+        rows, cache, tails = self._prefill(prompts, steers)
+        return self._step(rows, cache, tails)
+
+    def _decode(
+        self, prompts: Sequence[OpenPrompt], steers: Sequence[Steer | None]
+    ) -> list[list[Answer]]:
+        rows, cache, ids = self._prefill(prompts, steers)
+        count = len(prompts) * len(steers)
+        tokens: list[list[int]] = [[] for _ in range(count)]
+        margins = [float("inf")] * count
+        ended = torch.zeros(count, dtype=torch.bool)
+        for _ in range(self.max_new_tokens):
+            best = self._step(rows, cache, ids).float().topk(2, dim=-1)
+            gaps = (best.values[:, 0] - best.values[:, 1]).tolist()
+            ids = best.indices[:, :1]
+            for row, token, gap in zip(rows.number.tolist(), ids[:, 0].tolist(), gaps, strict=True):
+                if not ended[row]:
+                    tokens[row].append(token)
+                    margins[row] = min(margins[row], gap)
+                    ended[row] = token in self.ends
+            if bool(ended.all()):
+                break
+            running = ~ended[rows.number.cpu()]
+            if running.float().mean() < COMPACT_BELOW:
+                keep = running.nonzero()[:, 0].to(ids.device)
+                rows, ids = rows.select(keep), ids[keep]
+                cache.batch_select_indices(keep)
+        found = [Answer(tuple(t), m) for t, m in zip(tokens, margins, strict=True)]
+        return [found[i : i + len(steers)] for i in range(0, count, len(steers))]
+
+
+def _grouped(order: Sequence[int], size: int, key: Callable[[int], int]) -> list[list[int]]:
+    """Consecutive runs of at most ``size`` items with the same key."""
+    groups: list[list[int]] = []
+    for item in order:
+        if groups and len(groups[-1]) < size and key(groups[-1][0]) == key(item):
+            groups[-1].append(item)
+        else:
+            groups.append([item])
+    return groups
