@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="M",
         help="(default: all that have results)",
     )
-    parser.add_argument("--type", choices=["ab"], default="ab", help="kind of test")
+    arguments.add_type_argument(parser)
     parser.add_argument(
         "--without_beyond_ab",
         action="store_true",
@@ -66,7 +66,7 @@ def load_tables(
     args: argparse.Namespace, base: ResultName, chosen: list[Any], paths: Paths
 ) -> "dict[str, dict[str | None, ScoreTable]]":
     """behaviour -> system prompt -> scores, for all that has results."""
-    from utils.evaluation import TESTS
+    from utils.evaluation import LETTER_TESTS
     from utils.score_tables import discover_cells, load_scores
 
     prompts = [args.system_prompt] if args.system_prompt else list(SYSTEM_PROMPTS)
@@ -78,7 +78,7 @@ def load_tables(
             table = load_scores(
                 name,
                 cells,
-                TESTS[args.type],
+                LETTER_TESTS[arguments.test_type(args)],
                 paths,
                 without_beyond_ab=args.without_beyond_ab,
             )
@@ -108,10 +108,10 @@ class Figures:
     """Draws the figures of one command and keeps the list of what was written."""
 
     def __init__(self, args: argparse.Namespace, base: ResultName, paths: Paths) -> None:
-        from utils.evaluation import TESTS
+        from utils.evaluation import LETTER_TESTS
 
         self.paths, self.base = paths, base
-        self.score_name = TESTS[args.type].score_name
+        self.score_name = LETTER_TESTS[arguments.test_type(args)].score_name
         self.written: list[Path] = []
 
     def _write(self, path: Path, panels: list[Any], header: list[str], rows: list[Any]) -> None:

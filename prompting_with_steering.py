@@ -2,17 +2,23 @@
 """Measure a model's behaviour under steering, over a grid of layers and multipliers.
 
 multiplier x vector is added to the output of block L at every token from the last token of the
-instruction on. Type ab: the probabilities of (A) and (B) as the next token after "(". All layers
-and multipliers of a question are computed in one pass, with the numbers of one pass each.
+instruction on. All layers and multipliers of a question are computed together, with the numbers
+of one pass each.
+
+  --type ab           the probabilities of (A) and (B) as the next token after "("
+  --type open_ended   greedy answers, to be judged by scoring.py
+  --type truthful_qa, mmlu (with --mmlu_full: all of it)   as ab, right against wrong
+  --type bundled_misconceptions, bundled_knowledge   this project's own small stand-ins for them
 
 Full:   ./prompting_with_steering.py --type ab --layers $(seq 0 29) --multipliers -1 0 1
 Quick:  ./prompting_with_steering.py --type ab --layers 12 --multipliers -1 0 1 \\
             --behaviors sycophancy --limit 8
 
-Reads   <datasets_dir>/test/<behavior>/test_dataset_ab.json
+Reads   <datasets_dir>/test/<behavior>/test_dataset_ab.json, test_dataset_open_ended.json, ...
         <artifacts_dir>/normalized_vectors/<behavior>/vec_layer_<L>_<model>.pt
 Writes  <artifacts_dir>/results/<behavior>/results_layer=<L>_multiplier=<m>_....json
-A killed run goes on where it stood; finished cells are skipped. Next: ./plot_results.py
+A killed run goes on where it stood; finished cells are skipped. Next: ./plot_results.py, after
+--type open_ended ./scoring.py
 """
 
 import argparse
@@ -23,12 +29,9 @@ from typing import Any
 import behaviors
 from utils import arguments
 from utils.artifacts import load_tensor, sha256_file
-from utils.data import ABItem, load_ab_items
 from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape, weights_fingerprint
 from utils.paths import Paths, ResultName
-
-GET_DATA = "Each behaviour's tests belong there; --datasets_dir names another data folder."
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -50,7 +53,14 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="M",
         help="strengths; 0 is the unsteered model",
     )
-    parser.add_argument("--type", choices=["ab"], default="ab", help="kind of test")
+    arguments.add_type_argument(parser)
+    parser.add_argument(
+        "--max_new_tokens",
+        type=arguments.positive_int,
+        default=100,
+        metavar="N",
+        help="longest open-ended answer (default: 100)",
+    )
     arguments.add_variant_arguments(parser)
     arguments.add_show_tokens_argument(parser)
     arguments.add_run_arguments(parser)
@@ -93,25 +103,20 @@ def load_vectors(
     return vectors
 
 
-def load_items(args: argparse.Namespace, behavior: str, paths: Paths) -> list[ABItem]:
-    from utils.evaluation import TESTS
-
-    test = TESTS[args.type]
-    path = test.data(paths, behavior)
-    return load_ab_items(path, made_by=GET_DATA, names=test.fields, limit=args.limit)
-
-
 def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tuple[Any, Any]:
     """All sweeps of the command with what is pending in each, and the tokenizer.
 
     Everything that can be wrong with the input is found here, before the model is loaded.
     """
+    from utils.evaluation import TESTS
+
     paths = arguments.get_paths(args)
     layers = arguments.check_layers(args.layers, shape, choice.label)
     multipliers = list(dict.fromkeys(args.multipliers))
     chosen = behaviors.load_all(args.behaviors, paths)
     system_prompts = {b.id: b.system_prompt(args.system_prompt) for b in chosen}
-    items = {b.id: load_items(args, b.id, paths) for b in chosen}
+    test = TESTS[arguments.test_type(args)]
+    items = {b.id: test.load(paths, b.id, args.limit) for b in chosen}
     if args.override_vector is not None and args.override_vector not in range(shape.layers or 999):
         raise UserError(
             f"--override_vector {args.override_vector}: {choice.label} has no such layer"
@@ -119,12 +124,12 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
     steered = layers if any(multipliers) else []
     vectors = {b.id: load_vectors(args, b.id, steered, choice, shape, paths) for b in chosen}
 
-    from utils.evaluation import LETTERS, TESTS
     from utils.loading import load_tokenizer, resolved_dtype
+    from utils.measure import make_prompts
     from utils.prompts import PromptFormat, check_lengths
     from utils.sweep import Sweep
 
-    test, tokenizer, sweeps = TESTS[args.type], load_tokenizer(choice), []
+    tokenizer, sweeps = load_tokenizer(choice), []
     dtype, weights = resolved_dtype(args.device, args.dtype), weights_fingerprint(choice)
     for behavior in (b.id for b in chosen):
         prompt_format = PromptFormat(
@@ -139,7 +144,7 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
             limit=args.limit,
         )
         inputs = {
-            "kind": f"{args.type} results",
+            "kind": f"{test.type} results",
             "model": choice.label,
             "weights": weights,
             "dtype": dtype,
@@ -147,15 +152,16 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
             "data": sha256_file(test.data(paths, behavior)),
             "items": len(items[behavior]),
         }
+        if test.type == "open_ended":
+            inputs["max_new_tokens"] = args.max_new_tokens
         sweep = Sweep(
             test=test,
             name=name,
             items=items[behavior],
-            prompts=[prompt_format.letter_prompt(i.question, LETTERS) for i in items[behavior]],
+            prompts=make_prompts(test, prompt_format, items[behavior]),
             vectors=vectors[behavior],
             cells=[(layer, m) for layer in layers for m in multipliers],
             inputs=inputs,
-            pending=[],
         )
         check_lengths(sweep.prompts, shape.context, test.data(paths, behavior))
         sweep.find_pending(paths, overwrite=args.overwrite)
@@ -179,7 +185,9 @@ def main(args: argparse.Namespace) -> int:
         from tqdm import tqdm
 
         from llama_wrapper import LlamaWrapper
+        from utils.measure import Settings
 
+        settings = Settings(args.batch_tokens, args.batch_rows, args.max_new_tokens)
         wrapper = LlamaWrapper.load(
             choice, device=args.device, dtype=args.dtype, tokenizer=tokenizer
         )
@@ -188,7 +196,7 @@ def main(args: argparse.Namespace) -> int:
                 continue
             label = f"{sweep.name.behavior} ({len(sweep.pending)} cells)"
             with tqdm(total=len(sweep.items), desc=label, unit="question") as bar:
-                done = sweep.run(wrapper, paths, budget=args.batch_tokens, advance=bar.update)
+                done = sweep.run(wrapper, paths, settings=settings, advance=bar.update)
             written += done[0]
             failures += done[1]
     report(sweeps, paths, written, time.monotonic() - started)
@@ -196,31 +204,39 @@ def main(args: argparse.Namespace) -> int:
 
 
 def report(sweeps: list[Any], paths: Paths, written: list[Path], seconds: float) -> None:
-    from utils.evaluation import read_results
-
     test = sweeps[0].test
-    print(f"{'behaviour':28}{'cells':>6}{'made':>6}  mean {test.score_name}, lowest and highest")
+    scored = hasattr(test, "scores")
+    heading = f"mean {test.score_name}, lowest and highest" if scored else test.title
+    print(f"{'behaviour':28}{'cells':>6}{'made':>6}  {heading}")
     for sweep in sweeps:
         places = {cell: sweep.path(cell, paths) for cell in sweep.cells}
         made = len(set(places.values()) & set(written))
-        found = [
-            (float(test.scores(read_results(path), path.name).mean()), cell)
-            for cell, path in places.items()
-            if path.exists()
-        ]
-        ends = (
-            [f"{s:.3f} (layer {n}, x{m:g})" for s, (n, m) in (min(found), max(found))]
-            if found
-            else []
-        )
+        found = scores_of(test, places) if scored else []
+        ends = [f"{s:.3f} (layer {n}, x{m:g})" for s, (n, m) in (found[:1] + found[-1:])]
         print(f"{sweep.name.behavior:28}{len(places):6}{made:6}  {'   '.join(ends)}")
-        beyond = test.beyond_ab([item.row for item in sweep.items])
+        if sweep.near_ties:
+            print(
+                f"{'':40}  in {sweep.near_ties} answers two tokens were within rounding of each "
+                "other: another batch size may give another text there"
+            )
+        beyond = test.beyond_ab([item.row for item in sweep.items]) if scored else 0
         if beyond:
             print(
                 f"{'':40}  {beyond} of {len(sweep.items)} questions have a matching letter beyond "
                 "A and B and count 0 (plot_results.py --without_beyond_ab leaves them out)"
             )
     arguments.print_written(written, seconds)
+
+
+def scores_of(test: Any, places: dict[Any, Path]) -> list[tuple[float, Any]]:
+    """(mean score, cell) of the files that there are, the lowest first."""
+    from utils.evaluation import read_results
+
+    return sorted(
+        (float(test.scores(read_results(path), path.name).mean()), cell)
+        for cell, path in places.items()
+        if path.exists()
+    )
 
 
 if __name__ == "__main__":

@@ -102,7 +102,11 @@ def test_marks_are_cleaned_and_lists_of_answers_opened() -> None:
     ("question", "expected"),
     [
         ("Why?\n\nChoices:\n (A) a\n (B) b", "Why?"),
-        ("Why?\nChoices:\n(A) a", "Why?"),
+        ("Why?\nChoices:\n(A) a\n(B) b", "Why?"),
+        (
+            "Hello, I am Ann. How much?\n (A) A great deal\n (B) Not at all",
+            "Hello, I am Ann. How much?",
+        ),
         ("Why not?", "Why not?"),
         ("Choices: are hard.\nWhy?", "Choices: are hard.\nWhy?"),
     ],

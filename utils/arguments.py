@@ -81,6 +81,12 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokens in one forward pass, all steered copies counted (default: 768 on CPU, "
         "16384 on GPU)",
     )
+    group.add_argument(
+        "--batch_rows",
+        type=positive_int,
+        metavar="N",
+        help="open-ended answers decoded together (default: 64 on CPU, 512 on GPU)",
+    )
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,6 +101,36 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="first N items only, for a quick try; it becomes part of the names written",
     )
+
+
+def add_type_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--type",
+        choices=[
+            "ab",
+            "open_ended",
+            "truthful_qa",
+            "mmlu",
+            "bundled_misconceptions",
+            "bundled_knowledge",
+        ],
+        default="ab",
+        help="kind of test (default: ab)",
+    )
+    parser.add_argument(
+        "--mmlu_full", action="store_true", help="with --type mmlu: all questions of every subject"
+    )
+
+
+def test_type(args: argparse.Namespace) -> str:
+    """The type as it stands in the names of results.
+
+    Raises:
+        UserError: --mmlu_full with another type.
+    """
+    if args.mmlu_full and args.type != "mmlu":
+        raise UserError("--mmlu_full goes with --type mmlu")
+    return "mmlu_full" if args.mmlu_full else str(args.type)
 
 
 def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +162,7 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
 def variant_parts(args: argparse.Namespace) -> dict[str, Any]:
     """The parts of a result's name that these flags set (the weights' part is the model's)."""
     return {
-        "type": args.type,
+        "type": test_type(args),
         "system_prompt": args.system_prompt,
         "override_vector": args.override_vector,
         "override_vector_model": last_part(args.override_vector_model),

@@ -12,6 +12,7 @@ from utils.data import ABFields, answer_letter
 from utils.errors import UserError
 
 _CHOICE = re.compile(r"^[ \t]*\(([A-Z])\)", re.MULTILINE)
+_MARKER = "choices:"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,10 @@ def split_choices(question: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     )
     if len(choices) < 2 or len(dict(choices)) < len(choices) or not all(t for _, t in choices):
         return question, ()
-    return question[: starts[0].start()].rstrip().removesuffix("Choices:").rstrip(), choices
+    stem = question[: starts[0].start()].rstrip()
+    if stem.casefold().endswith(_MARKER):
+        stem = stem[: -len(_MARKER)].rstrip()
+    return stem, choices
 
 
 def _faults(row: Any, names: ABFields | None) -> Iterator[str]:

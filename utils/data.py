@@ -30,6 +30,19 @@ class ABItem:
 
 
 @dataclass(frozen=True)
+class OpenItem:
+    """One question to be answered freely.
+
+    Attributes:
+        question: the text of the user's turn.
+        row: the item's own fields as they go into a result row.
+    """
+
+    question: str
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class ABFields:
     """The names of the fields that one kind of A/B file uses."""
 
@@ -100,3 +113,18 @@ def _checked_item(row: dict[str, Any], names: ABFields, where: str) -> ABItem:
         raise UserError(f"{where}: both answers are ({matching})")
     assert matching is not None and other is not None
     return ABItem(question, matching, other, {name: row[name] for name in wanted})
+
+
+def load_open_items(path: Path, *, made_by: str, limit: int | None = None) -> list[OpenItem]:
+    """Read open-ended questions and check every one.
+
+    Raises:
+        UserError: naming the file, the item and the fault.
+    """
+    items = []
+    for number, row in enumerate(load_rows(path, made_by=made_by), 1):
+        question = row.get("question")
+        if not isinstance(question, str) or not question.strip():
+            raise UserError(f"{path}, item {number}: question must be a text that is not empty")
+        items.append(OpenItem(question, {"question": question}))
+    return items[:limit]

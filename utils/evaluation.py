@@ -1,4 +1,7 @@
-"""What a test is: where its questions lie, what its rows look like, how it is scored."""
+"""What a test is: where its questions lie, what its rows look like, how it is scored.
+
+How a model is put through a test is in :mod:`utils.measure`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.artifacts import read_json, verify
-from utils.data import ABFields, answer_letter
+from utils.data import ABFields, ABItem, OpenItem, answer_letter, load_ab_items, load_open_items
 from utils.errors import UserError
 from utils.paths import Paths
 from utils.stats import matching_share
@@ -22,16 +25,29 @@ class LetterTest:
     """A test in which the model chooses between (A) and (B).
 
     Attributes:
-        type: its value of ``--type``.
+        type: its name in the names of results.
+        title: what it is called in plots and tables.
         data: the file of its questions, for a behaviour.
+        made_by: how to get that file.
         fields: the names of the question and of the two answers in that file.
         score_name: what its score is called in plots and tables.
     """
 
     type: str
+    title: str
     data: Callable[[Paths, str], Path]
+    made_by: str
     fields: ABFields
     score_name: str
+
+    def load(self, paths: Paths, behavior: str, limit: int | None) -> list[ABItem]:
+        """The questions, every one checked.
+
+        Raises:
+            UserError: see :func:`utils.data.load_ab_items`.
+        """
+        path = self.data(paths, behavior)
+        return load_ab_items(path, made_by=self.made_by, names=self.fields, limit=limit)
 
     def row(self, item: Mapping[str, Any], a_prob: float, b_prob: float) -> dict[str, Any]:
         """One row of a result file (the fields as they are in the question's file)."""
@@ -67,14 +83,88 @@ class LetterTest:
         return int((~self.within_ab(rows)).sum())
 
 
+@dataclass(frozen=True)
+class OpenTest:
+    """A test in which the model answers freely; a judge scores the answers later."""
+
+    type: str = "open_ended"
+    title: str = "Open-ended answers"
+    made_by: str = "Each behaviour's tests belong there; --datasets_dir names another data folder."
+
+    def data(self, paths: Paths, behavior: str) -> Path:
+        return paths.test_data(behavior, "open_ended")
+
+    def load(self, paths: Paths, behavior: str, limit: int | None) -> list[OpenItem]:
+        """The questions, every one checked.
+
+        Raises:
+            UserError: see :func:`utils.data.load_open_items`.
+        """
+        return load_open_items(self.data(paths, behavior), made_by=self.made_by, limit=limit)
+
+
+Test = LetterTest | OpenTest
+_CHOICE_FIELDS = ABFields("prompt", "correct", "incorrect", extra=("category",))
+_DOWNLOAD = (
+    "Fetch it with: ./process_raw_datasets.py --download (then --datasets_dir datasets/paper)"
+)
+
+
+def _choice_test(type: str, title: str, folder: str, file: str, made_by: str) -> LetterTest:
+    return LetterTest(
+        type=type,
+        title=title,
+        data=lambda paths, _behavior: paths.choice_test(folder, file),
+        made_by=made_by,
+        fields=_CHOICE_FIELDS,
+        score_name="P(correct answer)",
+    )
+
+
 AB = LetterTest(
     type="ab",
+    title="A/B questions",
     data=lambda paths, behavior: paths.test_data(behavior, "ab"),
+    made_by="Each behaviour's tests belong there; --datasets_dir names another data folder.",
     fields=ABFields(),
     score_name="P(matching answer)",
 )
-
-TESTS = {test.type: test for test in (AB,)}
+# The stand-ins are this project's own and have names of their own wherever they appear, so that
+# their scores can never be taken for those of the benchmarks.
+CHOICE_TESTS = (
+    _choice_test(
+        "truthful_qa",
+        "TruthfulQA",
+        "truthfulqa",
+        "truthful_qa",
+        f"{_DOWNLOAD},\nor use this project's own stand-in: --type bundled_misconceptions",
+    ),
+    _choice_test(
+        "mmlu",
+        "MMLU (10 a subject)",
+        "mmlu",
+        "mmlu",
+        f"{_DOWNLOAD},\nor use this project's own stand-in: --type bundled_knowledge",
+    ),
+    _choice_test("mmlu_full", "MMLU", "mmlu", "mmlu_full", _DOWNLOAD),
+    _choice_test(
+        "bundled_misconceptions",
+        "this project's 102 misconceptions (not TruthfulQA)",
+        "truthfulqa",
+        "misconceptions_bundled",
+        "It ships with the project, in its own datasets folder.",
+    ),
+    _choice_test(
+        "bundled_knowledge",
+        "this project's 114 knowledge questions (not MMLU)",
+        "mmlu",
+        "knowledge_bundled",
+        "It ships with the project, in its own datasets folder.",
+    ),
+)
+OPEN_ENDED = OpenTest()
+LETTER_TESTS = {test.type: test for test in (AB, *CHOICE_TESTS)}
+TESTS: dict[str, Test] = {**LETTER_TESTS, OPEN_ENDED.type: OPEN_ENDED}
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from utils.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+_TYPES = "ab|open_ended|truthful_qa|mmlu|mmlu_full|bundled_misconceptions|bundled_knowledge"
 _WHOLE = r"(?:0|[1-9][0-9]*)"
 _VECTOR_NAME = re.compile(rf"vec_layer_({_WHOLE})_(.+)\.pt")
 
@@ -80,7 +81,7 @@ def _result_pattern() -> re.Pattern[str]:
     numbers = dict.fromkeys(("layer", "override_vector", "limit"), _WHOLE)
     numbers["multiplier"] = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
     # The name of a model may hold anything, "_limit=8" too; the rest is plain.
-    plain = {"behavior": "[^=]+?", "type": "ab|open_ended|truthful_qa|mmlu"}
+    plain = {"behavior": "[^=]+?", "type": _TYPES}
     plain |= {"system_prompt": "pos|neg", "use_base_model": "True|False", "model_size": "[0-9]+b"}
     patterns = numbers | plain
     parts = []

@@ -1,20 +1,19 @@
 """From raw items to contrast pairs and tests; the same input and seed give the same bytes."""
 
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from utils.artifacts import json_bytes, must_make, save, sha256_file
+from utils.check_items import split_choices
 from utils.data import load_rows
 from utils.errors import UserError
 from utils.paths import Paths
 
 TEST_ITEMS, MOST_PAIRS, SEED = 50, 1000, 0
 ANSWERS = ("answer_matching_behavior", "answer_not_matching_behavior")
-_CHOICES = re.compile(r"\s*\n\s*Choices:\s*\n")
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ def clean_question(text: str) -> str:
 
 
 def without_choices(question: str) -> str:
-    """The text before the choices; a question that lists none is returned as it is."""
-    return _CHOICES.split(question, maxsplit=1)[0].strip()
+    """The text before the choices, whether or not a line ``Choices:`` stands before them."""
+    return split_choices(question)[0].strip()
 
 
 def clean_row(row: dict[str, Any], where: str) -> dict[str, str]:

@@ -1,21 +1,19 @@
 """A layers x multipliers sweep of one behaviour: what is pending, journalled running, writing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from utils.artifacts import fingerprint, json_bytes, must_make, save
-from utils.data import ABItem
-from utils.evaluation import LETTERS, LetterTest
-from utils.grid import LetterGrid
+from utils.data import ABItem, OpenItem
+from utils.evaluation import Test
 from utils.journal import Journal
+from utils.measure import Settings, is_broken, result_row, start_run
 from utils.one_pass import Steer
 from utils.paths import Paths, ResultName
-from utils.prompts import LetterPrompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,16 +36,18 @@ class Sweep:
         cells: all (layer, multiplier) asked for.
         inputs: what every cell depends on.
         pending: the cells that are not finished.
+        near_ties: answers just written in which rounding may have decided between two tokens.
     """
 
-    test: LetterTest
+    test: Test
     name: ResultName
-    items: list[ABItem]
-    prompts: list[LetterPrompt]
+    items: Sequence[ABItem | OpenItem]
+    prompts: list[Any]
     vectors: Mapping[int, tuple[Tensor, str]]
     cells: list[Cell]
     inputs: dict[str, Any]
-    pending: list[Cell]
+    pending: list[Cell] = field(default_factory=list)
+    near_ties: int = 0
 
     def cell_inputs(self, cell: Cell) -> dict[str, Any]:
         layer, multiplier = cell
@@ -75,7 +75,7 @@ class Sweep:
         wrapper: "LlamaWrapper",
         paths: Paths,
         *,
-        budget: int | None,
+        settings: Settings,
         advance: "Callable[[int], Any]",
     ) -> tuple[list[Path], list[str]]:
         """Compute and write the pending cells.
@@ -83,14 +83,14 @@ class Sweep:
         Args:
             wrapper: the model.
             paths: where to write.
-            budget: tokens in one forward pass; ``None`` for the default.
+            settings: how much is computed together.
             advance: called with the number of questions just finished.
 
         Returns:
             The files written, and a line for each cell that failed.
         """
         wanted = [self.cell_inputs(cell) for cell in self.cells]
-        key = fingerprint({"cells": wanted, "batch_tokens": budget})
+        key = fingerprint({"cells": wanted, "settings": asdict(settings)})
         written: list[Path] = []
         failures: list[str] = []
         left = list(self.pending)
@@ -100,8 +100,8 @@ class Sweep:
                 # A journal that a killed run left behind has cells of its own: more, if it was
                 # killed while it wrote its files; fewer, if one of them was lost since.
                 cells = [(int(n), float(m)) for n, m in journal.header["cells"]]
-                probabilities = self._journalled(wrapper, journal, cells, budget, advance)
-                made, failed = self._write(cells, probabilities, paths)
+                values = self._journalled(wrapper, journal, cells, settings, advance)
+                made, failed = self._write(cells, values, wrapper, paths)
                 journal.remove()
             written += made
             failures += failed
@@ -113,42 +113,45 @@ class Sweep:
         wrapper: "LlamaWrapper",
         journal: Journal,
         cells: Sequence[Cell],
-        budget: int | None,
+        settings: Settings,
         advance: "Callable[[int], Any]",
-    ) -> Tensor:
-        steered = [cell for cell in cells if cell[1] != 0]
-        steers = [Steer(n, m * self.vectors[n][0]) for n, m in steered]
-        grid = LetterGrid(wrapper, self.prompts, steers, budget=budget)
-        shape = (len(self.prompts), 1 + len(steers), len(LETTERS))
-        found = torch.full(shape, float("nan"), dtype=torch.float64)
-        for number, batch in enumerate(grid.batches):
-            if number < len(journal.entries):
-                values = torch.tensor(journal.entries[number], dtype=torch.float64)
-            else:
-                values = grid.probabilities(batch)
-                # JSON has no NaN: a broken cell is journalled as -1
-                journal.append(values.nan_to_num(nan=-1.0).tolist())
-            found[batch] = values
+    ) -> list[list[Any]]:
+        """Values [question][cell]; multiplier 0 is computed once however many layers there are."""
+        distinct: dict[Cell | None, Steer | None] = {}
+        for n, m in cells:
+            distinct[(n, m) if m else None] = Steer(n, m * self.vectors[n][0]) if m else None
+        run = start_run(self.test, wrapper, self.prompts, list(distinct.values()), settings)
+        columns = [list(distinct).index(cell if cell[1] else None) for cell in cells]
+        found: list[list[Any]] = [[] for _ in self.prompts]
+        for number, batch in enumerate(run.batches):
+            if number >= len(journal.entries):
+                journal.append(run.measure(batch))
+            for index, values in zip(batch, journal.entries[number], strict=True):
+                found[index] = [values[column] for column in columns]
             advance(len(batch))
-        columns = [1 + steered.index(cell) if cell[1] else 0 for cell in cells]
-        return found[:, columns]
+        return found
 
     def _write(
-        self, cells: Sequence[Cell], probabilities: Tensor, paths: Paths
+        self,
+        cells: Sequence[Cell],
+        values: Sequence[Sequence[Any]],
+        wrapper: "LlamaWrapper",
+        paths: Paths,
     ) -> tuple[list[Path], list[str]]:
         written, failures = [], []
-        for index, cell in enumerate(cells):
+        for column, cell in enumerate(cells):
             if cell not in self.pending:
                 continue
             path = self.path(cell, paths)
-            values = probabilities[:, index]
-            if bool((values < 0).any() | values.isnan().any()):
+            found = [row[column] for row in values]
+            if any(is_broken(value) for value in found):
                 failures.append(f"{path.name}: the model's probabilities are NaN; not written")
                 continue
             rows = [
-                self.test.row(item.row, a, b)
-                for item, (a, b) in zip(self.items, values.tolist(), strict=True)
+                result_row(self.test, item, prompt, value, wrapper.tokenizer)
+                for item, prompt, value in zip(self.items, self.prompts, found, strict=True)
             ]
+            self.near_ties += sum(isinstance(v, dict) and v["near_tie"] for v in found)
             save(path, json_bytes(rows), self.cell_inputs(cell))
             written.append(path)
         return written, failures

@@ -1,0 +1,129 @@
+"""Putting a model through a test: prompts, one run over all cells, result rows.
+
+Each measure gives, for a batch of questions and for every cell, one JSON value. The values are
+what a sweep journals; :meth:`row` turns one into a row of a result file.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from utils.data import ABItem, OpenItem
+from utils.decoding import GreedyGrid
+from utils.evaluation import LETTERS, LetterTest, OpenTest, Test
+from utils.grid import LetterGrid
+from utils.one_pass import Steer
+from utils.prompts import LetterPrompt, OpenPrompt, PromptFormat
+
+if TYPE_CHECKING:
+    from llama_wrapper import LlamaWrapper
+
+# Below this distance of the two best logits, rounding may decide between two tokens.
+NEAR_TIE = 1e-4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides how much is computed together, and how long answers may get."""
+
+    batch_tokens: int | None = None
+    batch_rows: int | None = None
+    max_new_tokens: int = 100
+
+
+class Run(Protocol):
+    """A run over all cells of some questions."""
+
+    batches: list[list[int]]
+
+    def measure(self, batch: Sequence[int]) -> list[list[Any]]:
+        """JSON values [question of the batch][cell]."""
+
+
+class LetterRun:
+    """[P(A), P(B)] for every cell; -1 in place of NaN, which JSON does not have."""
+
+    def __init__(
+        self,
+        wrapper: "LlamaWrapper",
+        prompts: Sequence[LetterPrompt],
+        cells: Sequence[Steer | None],
+        settings: Settings,
+    ) -> None:
+        steers = [cell for cell in cells if cell is not None]
+        self._grid = LetterGrid(wrapper, prompts, steers, budget=settings.batch_tokens)
+        self.batches = self._grid.batches
+        place = iter(range(1, len(cells) + 1))
+        self._columns = [0 if cell is None else next(place) for cell in cells]
+
+    def measure(self, batch: Sequence[int]) -> list[list[Any]]:
+        found = self._grid.probabilities(batch)[:, self._columns]
+        return found.nan_to_num(nan=-1.0).tolist()
+
+
+class OpenRun:
+    """The tokens of an answer for every cell, and how near a tie came to deciding them."""
+
+    def __init__(
+        self,
+        wrapper: "LlamaWrapper",
+        prompts: Sequence[OpenPrompt],
+        cells: Sequence[Steer | None],
+        settings: Settings,
+    ) -> None:
+        self._grid = GreedyGrid(
+            wrapper,
+            prompts,
+            cells,
+            max_new_tokens=settings.max_new_tokens,
+            rows=settings.batch_rows,
+        )
+        self.batches = self._grid.batches
+
+    def measure(self, batch: Sequence[int]) -> list[list[Any]]:
+        return [
+            [{"tokens": list(a.tokens), "near_tie": a.margin < NEAR_TIE} for a in answers]
+            for answers in self._grid.answers(batch)
+        ]
+
+
+def make_prompts(
+    test: Test, prompt_format: PromptFormat, items: Sequence[ABItem | OpenItem]
+) -> list[Any]:
+    """One prompt for each question.
+
+    Raises:
+        UserError: the tokenizer merges or splits an answer's letter.
+    """
+    if isinstance(test, OpenTest):
+        return [prompt_format.open_prompt(item.question) for item in items]
+    return [prompt_format.letter_prompt(item.question, LETTERS) for item in items]
+
+
+def start_run(
+    test: Test,
+    wrapper: "LlamaWrapper",
+    prompts: Sequence[Any],
+    cells: Sequence[Steer | None],
+    settings: Settings,
+) -> Run:
+    """Begin a run; ``None`` among the cells is the unsteered model."""
+    kind = OpenRun if isinstance(test, OpenTest) else LetterRun
+    return kind(wrapper, prompts, cells, settings)
+
+
+def is_broken(value: Any) -> bool:
+    """Whether a cell's value is no result: the model's numbers were NaN."""
+    return isinstance(value, list) and min(value) < 0
+
+
+def result_row(
+    test: Test, item: ABItem | OpenItem, prompt: Any, value: Any, tokenizer: Any
+) -> dict[str, Any]:
+    """One row of a result file."""
+    if isinstance(test, LetterTest):
+        return test.row(item.row, *value)
+    tokens: Mapping[str, Any] = value
+    answer = tokenizer.decode(tokens["tokens"], skip_special_tokens=True).strip()
+    raw = tokenizer.decode([*prompt.ids, *tokens["tokens"]], skip_special_tokens=False)
+    return dict(item.row) | {"model_output": answer, "raw_model_output": raw}
