@@ -175,25 +175,24 @@ class Figures:
         self._write(path, [panel], ["layer", "multiplier"], rows)
 
     def sweeps(self, tables: "list[tuple[Any, ScoreTable]]") -> None:
-        """(c) Change against multiplier 0, a line per behaviour, a panel per sign."""
+        """(c) Change against multiplier 0, a panel per behaviour, a line per sign."""
         from utils.plotting import Line, Panel
 
         panels, rows = [], []
         steered = sorted({m for _, t in tables for m in t.swept_multipliers if m})
-        shown = [m for m in (1.0, -1.0) if m in steered] or [steered[-1], steered[0]]
-        for multiplier in dict.fromkeys(shown):
+        shown = [m for m in (-1.0, 1.0) if m in steered] or [steered[0], steered[-1]]
+        for behavior, table in tables:
             lines = []
-            for behavior, table in tables:
+            for multiplier in dict.fromkeys(shown):
                 points = [(n, table.change((n, multiplier), (n, 0.0))) for n in table.layers]
                 known = [(n, e) for n, e in points if e is not None]
                 if known:
-                    lines.append(Line(behavior.name, [n for n, _ in known], [e for _, e in known]))
+                    label = f"multiplier {signed(multiplier)}"
+                    lines.append(Line(label, [n for n, _ in known], [e for _, e in known]))
                 rows += [([behavior.id, str(n), f"{multiplier:g}"], e) for n, e in known]
             if lines:
-                title = f"multiplier {signed(multiplier)}"
-                panels.append(
-                    Panel(lines, "layer", "change in score", title, whole_x=True, zero_line=True)
-                )
+                panel = Panel(lines, "layer", "change in score", behavior.name)
+                panels.append(replace(panel, whole_x=True, zero_line=True))
         if panels:
             stem = f"LAYER_SWEEPS_{tables[0][1].name.stem(without=NOT_IN_STEM)}"
             self._write(self.paths.figure(stem), panels, ["behavior", "layer", "multiplier"], rows)

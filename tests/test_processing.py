@@ -243,3 +243,22 @@ def test_the_bundled_sets_are_what_the_script_makes_of_the_bundled_raw_files(
         assert sets(tmp_path, name) == sets(bundled.datasets, name)
         generate, test, open_ended = sets(bundled.datasets, name)
         assert len(generate) >= 200 and len(test) == 50 == len(open_ended)
+
+
+def test_check_exits_1_on_errors_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_folder: Path
+) -> None:
+    flags = ("--model", tiny_folder)
+    assert call("process_raw_datasets", "--check", REPOSITORY / "datasets", *flags) == 0
+    assert "0 errors, 0 warnings" in capsys.readouterr().out
+    rows = raw_rows(20)
+    write_json(tmp_path / "generate/own/generate_dataset.json", rows)
+    write_json(tmp_path / "test/own/test_dataset_ab.json", rows[:3])
+    assert call("process_raw_datasets", "--check", tmp_path, *flags) == 1
+    assert "error" in capsys.readouterr().out
+    write_json(tmp_path / "test/own/test_dataset_ab.json", [pair("Which way home?", "A")] * 2)
+    assert call("process_raw_datasets", "--check", tmp_path, *flags) == 0
+    out = capsys.readouterr().out
+    assert "0 errors" in out and "warning" in out
+    with pytest.raises(UserError, match="no such folder"):
+        call("process_raw_datasets", "--check", tmp_path / "nowhere", *flags)

@@ -136,6 +136,10 @@ class Paths:
     def result(self, name: ResultName) -> Path:
         return self.artifacts / "results" / name.behavior / name.filename()
 
+    def scores(self, name: ResultName) -> Path:
+        """The judge's scores of one open-ended result; the same name in a folder of its own."""
+        return self.artifacts / "results" / "open_ended_scores" / name.behavior / name.filename()
+
     def journal(self, behavior: str, fingerprint: str) -> Path:
         return self.artifacts / "results" / behavior / f".journal_{fingerprint[:16]}.jsonl"
 

@@ -24,7 +24,7 @@ from utils.stats import Estimate
 
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
-COLUMN_WIDTH = 5.0
+COLUMN_WIDTH, PAGE_WIDTH = 5.0, 6.6
 STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -71,31 +71,41 @@ class Panel:
     zero_line: bool = False
 
 
-def line_figure(panels: Sequence[Panel], path: Path, *, legend_title: str | None = None) -> None:
-    """Panels above one another, shaded 95 % intervals, one legend; written whole or not at all."""
+def line_figure(panels: Sequence[Panel], path: Path) -> None:
+    """Panels with shared axes, shaded 95 % intervals, one legend; written whole or not at all.
+
+    One panel fills a column; more are small multiples, two beside one another.
+    """
+    columns = 1 if len(panels) == 1 else 2
+    lines = -(-len(panels) // columns)
+    size = (COLUMN_WIDTH, 2.9) if lines == columns == 1 else (PAGE_WIDTH, 1.75 * lines + 0.5)
     with plt.rc_context(STYLE):
-        height = 2.9 if len(panels) == 1 else 2.1 * len(panels) + 0.4
         figure, grid = plt.subplots(
-            len(panels),
-            1,
-            figsize=(COLUMN_WIDTH, height),
-            sharex=True,
+            lines,
+            columns,
+            figsize=size,
+            sharex=len(panels) > 1,
             sharey=len(panels) > 1,
             squeeze=False,
             layout="constrained",
         )
-        for axes, panel in zip(grid[:, 0], panels, strict=True):
+        places = list(grid.flat)
+        for axes, panel in zip(places, panels, strict=False):
             _draw(axes, panel)
-        grid[-1, 0].set_xlabel(panels[-1].x_label)
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        if len(labels) > 1 or legend_title:
-            columns = 1 if max(map(len, labels)) > 30 else min(len(labels), 3)
+        for axes in places[len(panels) :]:
+            axes.set_visible(False)
+        for axes in places[max(0, len(panels) - columns) : len(panels)]:
+            axes.tick_params(labelbottom=True)
+        figure.supxlabel(panels[0].x_label, fontsize=STYLE["font.size"])
+        figure.supylabel(panels[0].y_label, fontsize=STYLE["font.size"])
+        handles, labels = places[0].get_legend_handles_labels()
+        if len(labels) > 1:
+            wide = max(map(len, labels)) > 30
             figure.legend(
                 handles,
                 labels,
-                title=legend_title,
-                loc="outside lower center",
-                ncols=columns,
+                loc="outside upper center",
+                ncols=1 if wide else min(len(labels), 3),
                 frameon=False,
             )
         save_figure(figure, path)
@@ -114,7 +124,6 @@ def _draw(axes: Axes, panel: Panel) -> None:
             axes.fill_between(line.x, low, high, color=color, alpha=0.13, linewidth=0, zorder=2)
         else:
             axes.vlines(line.x, low, high, color=color, linewidth=1.2, zorder=2)
-    axes.set_ylabel(panel.y_label)
     axes.set_title(panel.title, loc="left")
     if panel.x_ticks:
         axes.set_xticks(list(panel.x_ticks), [f"{x:g}" for x in panel.x_ticks])

@@ -1,0 +1,113 @@
+"""Files of open-ended answers and the files of scores that are made from them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.artifacts import json_bytes, must_make, save, sha256_file
+from utils.errors import UserError
+from utils.evaluation import read_results
+from utils.judge import file_inputs, make_call
+from utils.judge_cache import AnswerCache, Call, is_final
+from utils.judge_reply import read_reply
+from utils.judge_settings import Judge
+from utils.paths import Paths, ResultName
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file of answers and the file of scores that is made from it.
+
+    Attributes:
+        name: of both files.
+        target: the file of scores.
+        rows: the answers.
+        calls: the question to the judge about each row, by its key.
+        inputs: what the scores depend on.
+        pending: whether the scores are still to be made.
+    """
+
+    name: ResultName
+    target: Path
+    rows: list[dict[str, Any]]
+    calls: list[tuple[str, Call]]
+    inputs: dict[str, Any]
+    pending: bool
+
+
+def make_job(name: ResultName, rubric: str, judge: Judge, paths: Paths, *, overwrite: bool) -> Job:
+    """Read one file of answers and compare what stands in the place of its scores.
+
+    Args:
+        name: of the file of answers.
+        rubric: its behaviour's.
+        judge: who is asked.
+        paths: where both files lie.
+        overwrite: replace scores that were made from other inputs.
+
+    Raises:
+        UserError: no file of open-ended answers, or scores that were made from other inputs.
+    """
+    source, target = paths.result(name), paths.scores(name)
+    rows = read_results(source)
+    for number, row in enumerate(rows, 1):
+        for field in ("question", "model_output"):
+            if not isinstance(row.get(field), str):
+                raise UserError(f"{source}, row {number}: no text in field {field}")
+    try:
+        json_bytes(rows)
+    except ValueError as error:
+        raise UserError(f"{source} holds what no JSON file can hold: {error}") from error
+    inputs = file_inputs(judge, rubric, sha256_file(source))
+    calls = [make_call(judge, rubric, row) for row in rows]
+    pending = must_make(target, inputs, overwrite=overwrite)
+    return Job(name, target, rows, [(call.key, call) for call in calls], inputs, pending)
+
+
+def calls_needed(jobs: Sequence[Job], cache: AnswerCache) -> dict[str, Call]:
+    """The distinct questions whose answer is not in the cache, in the order of the rows."""
+    distinct = {key: call for job in jobs if job.pending for key, call in job.calls}
+    return {key: call for key, call in distinct.items() if not is_final(cache.replies(key))}
+
+
+def by_behavior(jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.name.behavior, []).append(job)
+    return groups
+
+
+def write_scores(
+    jobs: Sequence[Job], cache: AnswerCache, failures: Mapping[str, str]
+) -> tuple[list[Path], list[str]]:
+    """Write every file whose answers have all come.
+
+    Args:
+        jobs: all files; those that are finished are left alone.
+        cache: the answers.
+        failures: key of a call -> why it has no answer.
+
+    Returns:
+        The files written, and for each other file a line for each reason, with its rows.
+    """
+    written, lines = [], []
+    for job in jobs:
+        if not job.pending:
+            continue
+        reasons: dict[str, list[str]] = {}
+        for number, (key, _) in enumerate(job.calls, 1):
+            if key in failures:
+                reasons.setdefault(failures[key], []).append(str(number))
+        if reasons:
+            where = f"{job.name.behavior}/{job.target.name}"
+            lines += [f"{where}, row {', '.join(n)}: {reason}" for reason, n in reasons.items()]
+            continue
+        replies = [cache.replies(key)[-1] for key, _ in job.calls]
+        rows = [
+            row | {"score": read_reply(reply).score, "judge_reply": reply}
+            for row, reply in zip(job.rows, replies, strict=True)
+        ]
+        save(job.target, json_bytes(rows), job.inputs)
+        written.append(job.target)
+    return written, lines
