@@ -1,23 +1,25 @@
 #!/usr/bin/env python3
-"""Plot the results of prompting_with_steering.py.
+"""Plot the results of prompting_with_steering.py and scoring.py.
 
-With --type ab, for each behaviour: (a) score against multiplier at one layer, a line for each
-system prompt there are results of; (b) score against layer, a line for each multiplier; and for
-all behaviours together (c) the change against the unsteered model, layer by layer. Without
---layers, (a) is drawn at the layer where steering moves the score most. Intervals are 95 %
+For each behaviour: score against multiplier at one layer, a line per variant (system prompt,
+another layer's or model's vector, finetuned weights); score against layer, a line per multiplier;
+change against layer, a line per variant. For all behaviours together: change against layer
+(LAYER_SWEEPS...) and score against multiplier (MULTIPLIERS...), a panel each. For tests with
+categories (TruthfulQA, MMLU): a point per category, and which got better or worse. Without
+--layers, figures at one layer are drawn where steering moves the score most. Intervals are 95 %
 bootstrap intervals over questions, for changes paired question by question.
 
-Full:   ./plot_results.py --type ab
+Full:   ./plot_results.py --type ab --summary
 Quick:  ./plot_results.py --type ab --behaviors sycophancy --layers 12 --multipliers -1 0 1
 
-Reads   <artifacts_dir>/results/<behavior>/
-Writes  <artifacts_dir>/analysis/, every figure as .png with its numbers as .txt (and .tex)
+Reads   <artifacts_dir>/results/<behavior>/, for --type open_ended results/open_ended_scores/
+Writes  <artifacts_dir>/analysis/, every figure as .png with its numbers as .txt (and .tex);
+        --summary: summary_....csv and .md (steerability, P(A)+P(B), degeneration ...)
 """
 
 import argparse
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import behaviors
@@ -27,11 +29,9 @@ from utils.models import choose_model
 from utils.paths import Paths, ResultName
 
 if TYPE_CHECKING:
+    from utils.figures import Figures
     from utils.score_tables import ScoreTable
     from utils.stats import Estimate
-
-SYSTEM_PROMPTS = {None: "no system prompt", "pos": "positive prompt", "neg": "negative prompt"}
-NOT_IN_STEM = ("layer", "multiplier", "behavior")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -53,6 +53,11 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="leave out questions whose matching letter is neither A nor B (they count 0)",
     )
+    parser.add_argument(
+        "--summary",
+        action="store_true",
+        help="also write and print one table of everything that was measured",
+    )
     arguments.add_variant_arguments(parser)
     parser.add_argument(
         "--limit", type=arguments.positive_int, metavar="N", help="plot results of --limit N"
@@ -63,30 +68,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def load_tables(
-    args: argparse.Namespace, base: ResultName, chosen: list[Any], paths: Paths
-) -> "dict[str, dict[str | None, ScoreTable]]":
-    """behaviour -> system prompt -> scores, for all that has results."""
-    from utils.evaluation import LETTER_TESTS
-    from utils.score_tables import discover_cells, load_scores
+    args: argparse.Namespace, base: ResultName, behavior: str, paths: Paths
+) -> "list[ScoreTable]":
+    """The scores of every variant of one behaviour that has results, the plain one first."""
+    from utils.evaluation import TESTS
+    from utils.score_tables import discover_cells, discover_variants, load_scores
 
-    prompts = [args.system_prompt] if args.system_prompt else list(SYSTEM_PROMPTS)
-    tables: dict[str, dict[str | None, ScoreTable]] = {}
-    for behavior in chosen:
-        for sign in prompts:
-            name = replace(base, behavior=behavior.id, system_prompt=sign)
-            cells = discover_cells(name, paths, args.layers, args.multipliers)
-            table = load_scores(
-                name,
-                cells,
-                LETTER_TESTS[arguments.test_type(args)],
-                paths,
-                without_beyond_ab=args.without_beyond_ab,
-            )
-            if table.scores:
-                tables.setdefault(behavior.id, {})[sign] = table
-            elif sign is None and args.behaviors:
-                tables.setdefault(behavior.id, {})
-    return tables
+    named = replace(base, behavior=behavior)
+    tables = []
+    for name in discover_variants(named, paths) or [named]:
+        cells = discover_cells(name, paths, args.layers, args.multipliers)
+        test = TESTS[arguments.test_type(args)]
+        tables.append(
+            load_scores(name, cells, test, paths, without_beyond_ab=args.without_beyond_ab)
+        )
+    return [t for t in tables if t.scores or t.missing]
 
 
 def strongest(table: "ScoreTable") -> "tuple[int, Estimate] | None":
@@ -97,105 +93,6 @@ def strongest(table: "ScoreTable") -> "tuple[int, Estimate] | None":
     if low == high or not changes:
         return None
     return max(changes, key=lambda pair: pair[1].mean)
-
-
-def signed(multiplier: float) -> str:
-    """A multiplier as it is shown: with a sign, and a true minus."""
-    return f"{multiplier:+g}".replace("-", "\N{MINUS SIGN}") if multiplier else "0"
-
-
-class Figures:
-    """Draws the figures of one command and keeps the list of what was written."""
-
-    def __init__(self, args: argparse.Namespace, base: ResultName, paths: Paths) -> None:
-        from utils.evaluation import LETTER_TESTS
-
-        self.paths, self.base = paths, base
-        self.score_name = LETTER_TESTS[arguments.test_type(args)].score_name
-        self.written: list[Path] = []
-
-    def _write(self, path: Path, panels: list[Any], header: list[str], rows: list[Any]) -> None:
-        from utils.artifacts import write_bytes
-        from utils.plotting import line_figure
-        from utils.tables import text_table
-
-        line_figure(panels, path)
-        write_bytes(path.with_suffix(".txt"), text_table(header, rows))
-        self.written += [path, path.with_suffix(".txt")]
-
-    def multipliers(
-        self, behavior: Any, tables: "dict[str | None, ScoreTable]", layer: int
-    ) -> None:
-        """(a) Score against multiplier at one layer, a line per system prompt."""
-        from utils.artifacts import write_bytes
-        from utils.plotting import Line, Panel
-        from utils.tables import tex_table
-
-        lines, rows, tex_rows = [], [], []
-        ticks = sorted({m for t in tables.values() for n, m in t.scores if n == layer})
-        for sign, table in tables.items():
-            points = [(m, table.score((layer, m))) for m in ticks]
-            known = [(m, e) for m, e in points if e is not None]
-            if not known:
-                continue
-            lines.append(Line(SYSTEM_PROMPTS[sign], [m for m, _ in known], [e for _, e in known]))
-            rows += [([SYSTEM_PROMPTS[sign], f"{m:g}"], e) for m, e in known]
-            tex_rows.append((SYSTEM_PROMPTS[sign], [e for _, e in points]))
-        name = replace(self.base, layer=layer)
-        stem = f"multipliers_{name.stem(without=('multiplier', 'behavior', 'system_prompt'))}"
-        path = self.paths.figure(stem, behavior.id)
-        panel = Panel(
-            lines,
-            "multiplier",
-            self.score_name,
-            f"{behavior.name}, layer {layer}",
-            x_ticks=ticks if len(ticks) <= 11 else [],
-        )
-        self._write(path, [panel], ["system prompt", "multiplier"], rows)
-        tex = tex_table("multiplier", [f"${m:g}$" for m in ticks], tex_rows)
-        write_bytes(path.with_suffix(".tex"), tex)
-        self.written.append(path.with_suffix(".tex"))
-
-    def layers(self, behavior: Any, table: "ScoreTable") -> None:
-        """(b) Score against layer, a line per multiplier."""
-        from utils.plotting import Line, Panel
-
-        lines, rows = [], []
-        for multiplier in table.swept_multipliers:
-            points = [(n, table.score((n, multiplier))) for n in table.layers]
-            known = [(n, e) for n, e in points if e is not None]
-            lines.append(
-                Line(
-                    f"multiplier {signed(multiplier)}", [n for n, _ in known], [e for _, e in known]
-                )
-            )
-            rows += [([str(n), f"{multiplier:g}"], e) for n, e in known]
-        path = self.paths.figure(f"LAYER_SWEEP_{table.name.stem(without=NOT_IN_STEM)}", behavior.id)
-        panel = Panel(lines, "layer", self.score_name, behavior.name, whole_x=True)
-        self._write(path, [panel], ["layer", "multiplier"], rows)
-
-    def sweeps(self, tables: "list[tuple[Any, ScoreTable]]") -> None:
-        """(c) Change against multiplier 0, a panel per behaviour, a line per sign."""
-        from utils.plotting import Line, Panel
-
-        panels, rows = [], []
-        steered = sorted({m for _, t in tables for m in t.swept_multipliers if m})
-        shown = [m for m in (-1.0, 1.0) if m in steered] or [steered[0], steered[-1]]
-        for behavior, table in tables:
-            lines = []
-            for multiplier in dict.fromkeys(shown):
-                points = [(n, table.change((n, multiplier), (n, 0.0))) for n in table.layers]
-                known = [(n, e) for n, e in points if e is not None]
-                if known:
-                    label = f"multiplier {signed(multiplier)}"
-                    lines.append(Line(label, [n for n, _ in known], [e for _, e in known]))
-                rows += [([behavior.id, str(n), f"{multiplier:g}"], e) for n, e in known]
-            if lines:
-                panel = Panel(lines, "layer", "change in score", behavior.name)
-                panels.append(replace(panel, whole_x=True, zero_line=True))
-        if panels:
-            stem = f"LAYER_SWEEPS_{tables[0][1].name.stem(without=NOT_IN_STEM)}"
-            self._write(self.paths.figure(stem), panels, ["behavior", "layer", "multiplier"], rows)
 
 
 def print_missing(args: argparse.Namespace, tables: "list[ScoreTable]") -> None:
@@ -227,12 +124,49 @@ def report(best: "list[tuple[Any, ScoreTable, tuple[int, Estimate]]]") -> None:
     print("(best of the layers shown, chosen and measured on the same questions)")
 
 
+def draw(
+    figures: "Figures", behavior: Any, tables: "list[ScoreTable]", args: argparse.Namespace
+) -> "tuple[int, Estimate] | None":
+    """The figures of one behaviour; where steering moves its score most."""
+    table = tables[0]
+    top = strongest(table)
+    if len(table.layers) > 1:
+        figures.layers(behavior, table)
+    figures.variants(behavior, tables)
+    if args.layers is None or len(table.layers) == 1:
+        at = top[0] if top is not None else table.layers[0]
+        figures.multipliers(behavior, tables, at)
+        if table.categories is not None:
+            figures.categories(behavior, table, at)
+    if table.beyond_ab and not args.without_beyond_ab:
+        print(
+            f"{behavior.id}: {table.beyond_ab} questions have a matching letter beyond A and B "
+            "and count 0 (--without_beyond_ab leaves them out)"
+        )
+    return top
+
+
+def write_summary(
+    figures: "Figures", shown: "list[tuple[Any, list[ScoreTable]]]", paths: Paths
+) -> None:
+    from utils.artifacts import write_bytes
+    from utils.summary import as_csv, as_markdown, summary_rows
+
+    rows = [r for b, ts in shown for t in ts for r in summary_rows(b.id, figures.test, t)]
+    stem = f"summary_{figures.base.stem(without=('layer', 'multiplier', 'behavior'))}"
+    for suffix, data in ((".csv", as_csv(rows)), (".md", as_markdown(rows).encode())):
+        path = paths.figure(stem, suffix=suffix)
+        write_bytes(path, data)
+        figures.written.append(path)
+    print(as_markdown(rows))
+
+
 def main(args: argparse.Namespace) -> int:
     started = time.monotonic()
     weights = args.override_model_weights_path
     choice = choose_model(args.model, args.model_size, args.use_base_model, weights)
     paths = arguments.get_paths(args)
-    chosen = {b.id: b for b in behaviors.load_all(args.behaviors, paths)}
+    chosen = behaviors.load_all(args.behaviors, paths)
     base = ResultName(
         layer=0,
         multiplier=0.0,
@@ -241,39 +175,47 @@ def main(args: argparse.Namespace) -> int:
         **choice.result_parts(),
         limit=args.limit,
     )
-    tables = load_tables(args, base, list(chosen.values()), paths)
-    if not any(tables.values()):
-        raise UserError(
-            f"no results of type {args.type} for {choice.label} in {paths.artifacts / 'results'}\n"
-            f"Make them with: ./prompting_with_steering.py --type {args.type} --layers ... "
-            f"--multipliers -1 0 1{arguments.model_flags(args)}{arguments.folder_flags(args)}"
-        )
-    figures = Figures(args, base, paths)
-    best, sweeps = [], []
-    for behavior_id, by_prompt in tables.items():
-        if not by_prompt:
-            continue
-        behavior, table = chosen[behavior_id], next(iter(by_prompt.values()))
-        top = strongest(table)
+
+    from utils.evaluation import TESTS
+    from utils.figures import Figures
+
+    loaded = [(b, load_tables(args, base, b.id, paths)) for b in chosen]
+    shown = [(b, [t for t in tables if t.scores]) for b, tables in loaded]
+    shown = [(b, tables) for b, tables in shown if tables]
+    every = [t for _, tables in loaded for t in tables]
+    if not shown:
+        raise UserError(nothing_message(args, choice.label, paths, judged=bool(every)))
+    figures = Figures(TESTS[arguments.test_type(args)], base, paths)
+    best = []
+    for behavior, tables in shown:
+        top = draw(figures, behavior, tables, args)
         if top is not None:
-            best.append((behavior, table, top))
-        if len(table.layers) > 1:
-            figures.layers(behavior, table)
-            sweeps.append((behavior, table))
-        if args.layers is None or len(table.layers) == 1:
-            at = top[0] if top is not None else table.layers[0]
-            figures.multipliers(behavior, by_prompt, at)
-        if table.beyond_ab and not args.without_beyond_ab:
-            print(
-                f"{behavior_id}: {table.beyond_ab} questions have a matching letter beyond A and B "
-                "and count 0 (--without_beyond_ab leaves them out)"
-            )
-    if any(m for _, t in sweeps for m in t.swept_multipliers):
-        figures.sweeps(sweeps)
-    print_missing(args, [t for by_prompt in tables.values() for t in by_prompt.values()])
+            best.append((behavior, tables[0], top))
+    figures.sweeps([(b, tables[0]) for b, tables in shown if len(tables[0].layers) > 1])
+    layers = sorted({n for _, tables in shown for n in tables[0].layers})
+    for layer in layers if args.layers is not None or len(layers) == 1 else []:
+        figures.all_multipliers(shown, layer)
+    if args.summary:
+        write_summary(figures, shown, paths)
+    if args.layers is not None or args.multipliers is not None:
+        print_missing(args, every)
     report(best)
     arguments.print_written(figures.written, time.monotonic() - started)
     return 0
+
+
+def nothing_message(args: argparse.Namespace, label: str, paths: Paths, *, judged: bool) -> str:
+    where = arguments.model_flags(args) + arguments.folder_flags(args)
+    if judged and args.type == "open_ended":
+        return (
+            f"the open-ended answers of {label} have not been judged\n"
+            f"Judge them with: ./scoring.py{arguments.folder_flags(args)}"
+        )
+    return (
+        f"no results of type {args.type} for {label} in {paths.artifacts / 'results'}\n"
+        f"Make them with: ./prompting_with_steering.py --type {args.type} --layers ... "
+        f"--multipliers -1 0 1{where}"
+    )
 
 
 if __name__ == "__main__":

@@ -205,7 +205,7 @@ def main(args: argparse.Namespace) -> int:
 
 def report(sweeps: list[Any], paths: Paths, written: list[Path], seconds: float) -> None:
     test = sweeps[0].test
-    scored = hasattr(test, "scores")
+    scored = test.type != "open_ended"
     heading = f"mean {test.score_name}, lowest and highest" if scored else test.title
     print(f"{'behaviour':28}{'cells':>6}{'made':>6}  {heading}")
     for sweep in sweeps:

@@ -306,11 +306,11 @@ def test_figures_hold_means_and_paired_intervals(ready: Bench) -> None:
     # paired: far narrower than the spread of the scores themselves
     assert float(change[5]) - float(change[4]) < 2 * np.ptp(difference) + 1e-9
     by_multiplier = next((ready.folder / "analysis/bold").glob("multipliers_*.txt")).read_text()
-    assert "no system prompt\t-1" in by_multiplier and "positive prompt\t1" in by_multiplier
+    assert "plain\t-1" in by_multiplier and "positive prompt\t1" in by_multiplier
     tex = next((ready.folder / "analysis/bold").glob("multipliers_*.tex")).read_text()
     assert tex.startswith(r"\begin{tabular}") and tex.count(r"\\") == 3
     pictures = list((ready.folder / "analysis").rglob("*.png"))
-    assert len(pictures) == 5
+    assert len(pictures) == 7
     assert all(p.with_suffix(".txt").exists() and p.stat().st_size > 5000 for p in pictures)
 
 

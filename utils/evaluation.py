@@ -74,6 +74,12 @@ class LetterTest:
             values.append(matching_share(a, b, letter))
         return np.array(values, dtype=np.float64)
 
+    def categories(self, rows: Sequence[Mapping[str, Any]]) -> list[str] | None:
+        """The category of every row; ``None`` for a test without categories."""
+        if "category" not in self.fields.extra:
+            return None
+        return [str(row.get("category", "")) for row in rows]
+
     def within_ab(self, rows: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
         """Which rows have A or B as their matching letter, shape (rows,)."""
         return np.array([answer_letter(row[self.fields.matching]) in LETTERS for row in rows])
@@ -89,6 +95,7 @@ class OpenTest:
 
     type: str = "open_ended"
     title: str = "Open-ended answers"
+    score_name: str = "judge's score (0 to 10)"
     made_by: str = "Each behaviour's tests belong there; --datasets_dir names another data folder."
 
     def data(self, paths: Paths, behavior: str) -> Path:
@@ -101,6 +108,29 @@ class OpenTest:
             UserError: see :func:`utils.data.load_open_items`.
         """
         return load_open_items(self.data(paths, behavior), made_by=self.made_by, limit=limit)
+
+    def scores(self, rows: Sequence[Mapping[str, Any]], where: str) -> NDArray[np.float64]:
+        """The judge's score of every row, shape (rows,); NaN where it is missing.
+
+        Raises:
+            UserError: a row that has not been judged, or whose score is no number.
+        """
+        values = []
+        for number, row in enumerate(rows, 1):
+            score = row.get("score", "absent")
+            if score is not None and (
+                isinstance(score, bool) or not isinstance(score, int | float)
+            ):
+                raise UserError(f"{where}, row {number}: no score; judge it with ./scoring.py")
+            values.append(np.nan if score is None else float(score))
+        return np.array(values, dtype=np.float64)
+
+    def categories(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Open-ended questions have no categories."""
+
+    def beyond_ab(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """No letters, so none beyond A and B."""
+        return 0
 
 
 Test = LetterTest | OpenTest

@@ -139,3 +139,35 @@ def save_figure(figure: Figure, path: Path) -> None:
     figure.savefig(buffer, format="png", metadata={"Software": None})
     plt.close(figure)
     write_bytes(path, buffer.getvalue())
+
+
+@dataclass(frozen=True)
+class CategoryLine:
+    """One column of points of a category plot: a multiplier's score in every category."""
+
+    label: str
+    points: dict[str, Estimate]
+
+
+def category_figure(
+    names: Sequence[str], lines: Sequence[CategoryLine], x_label: str, title: str, path: Path
+) -> None:
+    """Points with intervals, a row for each category, side by side within the row."""
+    with plt.rc_context(STYLE):
+        height = max(2.4, 0.9 + len(names) * (0.1 + 0.07 * len(lines)))
+        figure, axes = plt.subplots(figsize=(COLUMN_WIDTH, height), layout="constrained")
+        for index, line in enumerate(lines):
+            offset = 0.7 * ((index + 0.5) / len(lines) - 0.5)
+            shown = [(names.index(c) + offset, e) for c, e in line.points.items()]
+            color = COLORS[index % len(COLORS)]
+            y, x = [p for p, _ in shown], [e.mean for _, e in shown]
+            axes.hlines(y, [e.low for _, e in shown], [e.high for _, e in shown], color=color, lw=1)
+            marker = MARKERS[index % len(MARKERS)]
+            axes.plot(x, y, linestyle="", marker=marker, color=color, ms=3.2, label=line.label)
+        axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+        axes.tick_params(axis="y", labelsize=6.5, length=0)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlabel(x_label)
+        figure.suptitle(title, fontsize=STYLE["axes.titlesize"], x=0.02, ha="left")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(lines), frameon=False)
+        save_figure(figure, path)

@@ -1,4 +1,4 @@
-"""Scores read from result files: by behaviour, layer, multiplier and system prompt."""
+"""Scores read from result files: by behaviour, variant, layer and multiplier."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,26 +9,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import UserError
-from utils.evaluation import LetterTest, read_results
+from utils.evaluation import LetterTest, OpenTest, Test, read_results
 from utils.paths import Paths, ResultName
-from utils.stats import Estimate, bootstrap_mean
+from utils.stats import Estimate, bootstrap_category_mean, bootstrap_mean
 
 Cell = tuple[int, float]
+VARIANT_PARTS = (
+    "system_prompt",
+    "override_vector",
+    "override_vector_model",
+    "override_model_weights_path",
+)
 
 
 @dataclass
 class ScoreTable:
-    """The scores of one behaviour under one system prompt.
+    """The scores of one behaviour under one variant (system prompt, override ...).
 
     Attributes:
         name: what all the files have in common (layer and multiplier are to be replaced).
-        scores: cell -> score of every question, shape (questions,).
+        scores: cell -> score of every question, shape (questions,); NaN where it is missing.
+        rows: cell -> the rows of its file.
+        categories: category of every question; ``None`` if the test has none.
         beyond_ab: questions whose matching letter is neither A nor B (each counts 0).
         missing: cells that were asked for and have no file.
     """
 
     name: ResultName
     scores: dict[Cell, NDArray[np.float64]] = field(default_factory=dict)
+    rows: dict[Cell, list[dict[str, Any]]] = field(default_factory=dict)
+    categories: list[str] | None = None
     beyond_ab: int = 0
     missing: list[Cell] = field(default_factory=list)
 
@@ -46,15 +56,58 @@ class ScoreTable:
         count = Counter(multiplier for _, multiplier in self.scores)
         return sorted(m for m, layers in count.items() if layers == max(count.values()))
 
-    def score(self, cell: Cell) -> Estimate | None:
+    def score(self, cell: Cell, category: str | None = None) -> Estimate | None:
+        """Mean score, over all questions (categories weighing the same) or of one category."""
         values = self.scores.get(cell)
-        return None if values is None else bootstrap_mean(values)
+        return None if values is None else self._mean(values, category)
 
-    def change(self, cell: Cell, base: Cell) -> Estimate | None:
+    def change(self, cell: Cell, base: Cell, category: str | None = None) -> Estimate | None:
         """Change of the score from ``base`` to ``cell``, paired question by question."""
         if cell not in self.scores or base not in self.scores:
             return None
-        return bootstrap_mean(self.scores[cell] - self.scores[base])
+        return self._mean(self.scores[cell] - self.scores[base], category)
+
+    def _mean(self, values: NDArray[np.float64], category: str | None) -> Estimate | None:
+        known = ~np.isnan(values)
+        if self.categories is None:
+            return bootstrap_mean(values[known]) if known.any() else None
+        labels = np.array(self.categories)
+        if category is not None:
+            known &= labels == category
+            return bootstrap_mean(values[known]) if known.any() else None
+        return bootstrap_category_mean(values[known], labels[known].tolist())
+
+
+def variant_label(name: ResultName) -> str:
+    """What tells a variant from the plain model, for people."""
+    signs = {"pos": "positive prompt", "neg": "negative prompt"}
+    parts = []
+    if name.system_prompt is not None:
+        parts.append(signs[name.system_prompt])
+    if name.override_vector is not None:
+        parts.append(f"vector of layer {name.override_vector}")
+    if name.override_vector_model is not None:
+        parts.append(f"vector of {name.override_vector_model}")
+    if name.override_model_weights_path is not None:
+        parts.append(f"weights {name.override_model_weights_path}")
+    return ", ".join(parts) or "plain"
+
+
+def discover_variants(base: ResultName, paths: Paths) -> list[ResultName]:
+    """The variants of a behaviour that there are results of, the plain one first.
+
+    A part that ``base`` sets is kept; a part that it leaves open may be anything.
+    """
+    kept = {part: getattr(base, part) for part in VARIANT_PARTS if getattr(base, part) is not None}
+    open_parts = tuple(part for part in VARIANT_PARTS if part not in kept)
+    cell = ("layer", "multiplier")
+    stem = base.stem(without=(*cell, *open_parts))
+    found = {
+        replace(n, layer=0, multiplier=0.0)
+        for n in paths.results_of(base.behavior)
+        if n.stem(without=(*cell, *open_parts)) == stem
+    }
+    return sorted(found, key=lambda n: [str(getattr(n, p) or "") for p in VARIANT_PARTS])
 
 
 def discover_cells(
@@ -75,7 +128,7 @@ def discover_cells(
 def load_scores(
     name: ResultName,
     cells: Iterable[Cell],
-    test: LetterTest,
+    test: Test,
     paths: Paths,
     *,
     without_beyond_ab: bool = False,
@@ -85,7 +138,7 @@ def load_scores(
     Args:
         name: layer and multiplier are replaced by those of each cell.
         cells: what to read; a cell without a file is noted as missing.
-        test: how a row is scored.
+        test: how a row is scored; of open-ended answers the judged files are read.
         paths: where the files lie.
         without_beyond_ab: leave out questions whose matching letter is neither A nor B.
 
@@ -95,7 +148,8 @@ def load_scores(
     table = ScoreTable(name)
     questions: list[Any] | None = None
     for cell in cells:
-        path = paths.result(replace(name, layer=cell[0], multiplier=cell[1]))
+        named = replace(name, layer=cell[0], multiplier=cell[1])
+        path = paths.scores(named) if isinstance(test, OpenTest) else paths.result(named)
         if not path.exists():
             table.missing.append(cell)
             continue
@@ -105,11 +159,13 @@ def load_scores(
             questions = asked
         elif asked != questions:
             raise UserError(f"{path} was measured on other questions than the cells before it")
-        scores = test.scores(rows, str(path))
         table.beyond_ab = test.beyond_ab(rows)
-        if without_beyond_ab:
-            scores = scores[test.within_ab(rows)]
-            if not scores.size:
+        if without_beyond_ab and isinstance(test, LetterTest):
+            kept = test.within_ab(rows)
+            rows = [row for row, keep in zip(rows, kept, strict=True) if keep]
+            if not rows:
                 raise UserError(f"{path}: no question has A or B as its matching letter")
-        table.scores[cell] = scores
+        table.scores[cell] = test.scores(rows, str(path))
+        table.rows[cell] = rows
+        table.categories = test.categories(rows)
     return table

@@ -1,5 +1,6 @@
 """Scores, and intervals from a seeded bootstrap over questions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,3 +51,42 @@ def bootstrap_mean(values: NDArray[np.float64]) -> Estimate:
     drawn = generator.integers(0, values.size, size=(RESAMPLES, values.size))
     low, high = np.percentile(values[drawn].mean(axis=1), [2.5, 97.5])
     return Estimate(float(values.mean()), float(low), float(high), int(values.size))
+
+
+def bootstrap_category_mean(values: NDArray[np.float64], categories: Sequence[str]) -> Estimate:
+    """Unweighted mean of the categories' means, with a 95 % interval.
+
+    Questions are drawn again within their category (stratified bootstrap, fixed seed), so that
+    every category counts the same however many questions it has.
+
+    Args:
+        values: one value a question, shape (n,).
+        categories: the category of each question.
+
+    Raises:
+        ValueError: no values.
+    """
+    if values.size == 0:
+        raise ValueError("the mean of no values")
+    generator = np.random.default_rng(SEED)
+    labels = np.array(categories)
+    means, drawn_means = [], []
+    for category in dict.fromkeys(categories):
+        members = values[labels == category]
+        drawn = generator.integers(0, members.size, size=(RESAMPLES, members.size))
+        means.append(members.mean())
+        drawn_means.append(members[drawn].mean(axis=1))
+    low, high = np.percentile(np.mean(drawn_means, axis=0), [2.5, 97.5])
+    return Estimate(float(np.mean(means)), float(low), float(high), int(values.size))
+
+
+def slopes(x: Sequence[float], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Least-squares slope of each row of ``y`` (shape (n, points)) against ``x``.
+
+    Raises:
+        ValueError: fewer than two different x.
+    """
+    centred = np.asarray(x, dtype=np.float64) - np.mean(x)
+    if not centred.any():
+        raise ValueError("a slope needs two different points")
+    return np.asarray((y - y.mean(axis=1, keepdims=True)) @ centred / (centred @ centred))

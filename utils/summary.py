@@ -1,0 +1,178 @@
+"""One table of everything that was measured: scores, steerability, and signs of breaking."""
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.data import answer_letter
+from utils.evaluation import LetterTest, OpenTest, Test
+from utils.score_tables import ScoreTable, variant_label
+from utils.stats import Estimate, bootstrap_mean, slopes
+
+FIELDS = (
+    "behavior",
+    "type",
+    "variant",
+    "layer",
+    "questions",
+    *(f"{part}_{m}" for m in ("minus1", "0", "plus1") for part in ("score", "low95", "high95")),
+    "steerability",
+    "steerability_low95",
+    "steerability_high95",
+    "anti_steerable_fraction",
+    "p_a_plus_p_b",
+    "missing_scores",
+    "proper_ends",
+    "distinct_3_grams",
+)
+
+
+def summary_rows(behavior: str, test: Test, table: ScoreTable) -> list[dict[str, str]]:
+    """One row for each layer of one behaviour, type and variant."""
+    return [_row(behavior, test, table, layer) for layer in table.layers]
+
+
+def _row(behavior: str, test: Test, table: ScoreTable, layer: int) -> dict[str, str]:
+    multipliers = sorted(m for n, m in table.scores if n == layer)
+    row = {
+        "behavior": behavior,
+        "type": test.type,
+        "variant": variant_label(table.name),
+        "layer": str(layer),
+        "questions": str(len(table.rows[layer, multipliers[0]])),
+    }
+    for key, multiplier in (("minus1", -1.0), ("0", 0.0), ("plus1", 1.0)):
+        row |= _interval(f"score_{key}", f"low95_{key}", f"high95_{key}", table, layer, multiplier)
+    rows = {m: table.rows[layer, m] for m in multipliers}
+    if isinstance(test, LetterTest):
+        row |= _letter_columns(test, rows)
+    else:
+        row |= _open_columns(test, rows)
+    return row
+
+
+def _interval(
+    mean: str, low: str, high: str, table: ScoreTable, layer: int, multiplier: float
+) -> dict[str, str]:
+    estimate = table.score((layer, multiplier))
+    return {} if estimate is None else _texts((mean, low, high), estimate)
+
+
+def _texts(names: tuple[str, str, str], e: Estimate) -> dict[str, str]:
+    values = (e.mean, e.low, e.high)
+    return {name: f"{value:.4f}" for name, value in zip(names, values, strict=True)}
+
+
+def logit_differences(test: LetterTest, rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """log P(matching) - log P(other letter) of every row, shape (rows,).
+
+    NaN where the matching letter is neither A nor B or a probability is 0.
+    """
+    found = []
+    for row in rows:
+        letter = answer_letter(row[test.fields.matching])
+        a, b = float(row["a_prob"]), float(row["b_prob"])
+        if letter not in ("A", "B") or a <= 0 or b <= 0:
+            found.append(np.nan)
+        else:
+            found.append(np.log(a / b) if letter == "A" else np.log(b / a))
+    return np.array(found)
+
+
+def steerability(
+    test: LetterTest, rows: Mapping[float, Sequence[Mapping[str, Any]]]
+) -> NDArray[np.float64]:
+    """Least-squares slope of the logit difference against the multiplier, shape (questions,).
+
+    Source: Tan et al., "Analysing the Generalisation and Reliability of Steering Vectors"
+    (NeurIPS 2024), section 3: steerability is the slope of the propensity (the logit difference
+    of the two answers) in the multiplier; a question whose slope has the wrong sign is
+    anti-steerable. Units: logits for each unit of the multiplier. Questions without a logit
+    difference at some multiplier are left out.
+    """
+    multipliers = sorted(rows)
+    differences = np.stack([logit_differences(test, rows[m]) for m in multipliers], axis=1)
+    return slopes(multipliers, differences[~np.isnan(differences).any(axis=1)])
+
+
+def _letter_columns(
+    test: LetterTest, rows: Mapping[float, Sequence[Mapping[str, Any]]]
+) -> dict[str, str]:
+    mass = {m: np.mean([r["a_prob"] + r["b_prob"] for r in found]) for m, found in rows.items()}
+    columns = {"p_a_plus_p_b": " ".join(f"{m:g}:{value:.3f}" for m, value in mass.items())}
+    if len(rows) > 1:
+        found = steerability(test, rows)
+        if found.size:
+            names = ("steerability", "steerability_low95", "steerability_high95")
+            columns |= _texts(names, bootstrap_mean(found))
+            columns["anti_steerable_fraction"] = f"{(found < 0).mean():.3f}"
+    return columns
+
+
+def distinct_3_grams(text: str) -> float:
+    """Different word 3-grams over all of them: near 1 for prose, near 0 for a loop.
+
+    Source: Li et al., "A Diversity-Promoting Objective Function for Neural Conversation Models"
+    (NAACL 2016), distinct-n. A text of fewer than three words has nothing to repeat: 1.
+    """
+    words = re.findall(r"\w+", text.lower())
+    grams = list(zip(words, words[1:], words[2:], strict=False))
+    return len(set(grams)) / len(grams) if grams else 1.0
+
+
+def _ends_properly(row: Mapping[str, Any]) -> bool:
+    """Whether an answer ended at an end token rather than at the limit of its length."""
+    return str(row["raw_model_output"]).rstrip().endswith(("|>", "</s>", "<eos>", "<end_of_turn>"))
+
+
+def _open_columns(
+    test: OpenTest, rows: Mapping[float, Sequence[Mapping[str, Any]]]
+) -> dict[str, str]:
+    def each(value: Any) -> str:
+        return " ".join(f"{m:g}:{value(found)}" for m, found in rows.items())
+
+    return {
+        "missing_scores": each(lambda found: int(np.isnan(test.scores(found, "")).sum())),
+        "proper_ends": each(lambda found: f"{np.mean([_ends_properly(r) for r in found]):.2f}"),
+        "distinct_3_grams": each(
+            lambda found: f"{np.mean([distinct_3_grams(r['model_output']) for r in found]):.2f}"
+        ),
+    }
+
+
+def as_csv(rows: Sequence[Mapping[str, str]]) -> bytes:
+    """All columns, comma-separated; what does not apply is empty."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, FIELDS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue().encode()
+
+
+def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """The columns that hold anything, as a Markdown table; intervals beside their means."""
+    header = ["behavior", "type", "variant", "layer", "\N{MINUS SIGN}1", "0", "+1"]
+    header += ["steerability", "anti", "P(A)+P(B)", "missing", "ends", "3-grams"]
+    lines = []
+    for row in rows:
+        cells = [row[name] for name in ("behavior", "type", "variant", "layer")]
+        for key in ("minus1", "0", "plus1"):
+            cells.append(_with_interval(row, f"score_{key}", f"low95_{key}", f"high95_{key}"))
+        slope = ("steerability", "steerability_low95", "steerability_high95")
+        cells.append(_with_interval(row, *slope))
+        rest = ("anti_steerable_fraction", "p_a_plus_p_b", "missing_scores")
+        cells += [row.get(n, "") for n in (*rest, "proper_ends", "distinct_3_grams")]
+        lines.append(cells)
+    used = [i for i in range(len(header)) if any(cells[i] for cells in lines)]
+    table = [[header[i] for i in used], ["---"] * len(used)]
+    table += [[cells[i] for i in used] for cells in lines]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in table) + "\n"
+
+
+def _with_interval(row: Mapping[str, str], mean: str, low: str, high: str) -> str:
+    return f"{row[mean]} [{row[low]}, {row[high]}]" if mean in row else ""
