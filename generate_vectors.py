@@ -51,14 +51,7 @@ class Job:
 def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
-    parser.add_argument(
-        "--layers",
-        nargs="+",
-        type=int,
-        required=True,
-        metavar="L",
-        help="decoder blocks to read, from 0; $(seq 0 29) for all of the bundled model",
-    )
+    arguments.add_layers_argument(parser, required=True)
     parser.add_argument(
         "--save_activations",
         action="store_true",

@@ -36,11 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help="the model's name as it stands in the files (default: every model found)",
     )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace files that were made from other inputs or came from elsewhere",
-    )
+    arguments.add_overwrite_argument(parser)
     arguments.add_folder_arguments(parser)
     return parser
 

@@ -37,16 +37,8 @@ if TYPE_CHECKING:
 def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
-    parser.add_argument(
-        "--layers", nargs="+", type=int, metavar="L", help="(default: all that have results)"
-    )
-    parser.add_argument(
-        "--multipliers",
-        nargs="+",
-        type=arguments.finite_float,
-        metavar="M",
-        help="(default: all that have results)",
-    )
+    arguments.add_layers_argument(parser, required=False)
+    arguments.add_multipliers_argument(parser, required=False)
     arguments.add_type_argument(parser)
     parser.add_argument(
         "--without_beyond_ab",

@@ -44,11 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     arguments.add_behavior_argument(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the shuffle and letter order")
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace files that were made from other inputs or came from elsewhere",
-    )
+    arguments.add_overwrite_argument(parser)
     arguments.add_model_arguments(parser)
     arguments.add_folder_arguments(parser)
     return parser

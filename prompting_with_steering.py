@@ -37,22 +37,8 @@ from utils.paths import Paths, ResultName
 def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
-    parser.add_argument(
-        "--layers",
-        nargs="+",
-        type=int,
-        required=True,
-        metavar="L",
-        help="decoder blocks to steer at, one at a time, from 0",
-    )
-    parser.add_argument(
-        "--multipliers",
-        nargs="+",
-        type=arguments.finite_float,
-        required=True,
-        metavar="M",
-        help="strengths; 0 is the unsteered model",
-    )
+    arguments.add_layers_argument(parser, required=True)
+    arguments.add_multipliers_argument(parser, required=True)
     arguments.add_type_argument(parser)
     parser.add_argument(
         "--max_new_tokens",

@@ -25,14 +25,18 @@ import torch
 from benchmarks.floor import grid_flops, matrix_rate, pair_flops, seconds
 from llama_wrapper import LlamaWrapper
 from utils.data import load_ab_items
+from utils.decoding import GreedyGrid
+from utils.evaluation import LETTER_TESTS, OPEN_ENDED
 from utils.grid import LetterGrid, deltas_of
 from utils.models import choose_model
-from utils.one_pass import letter_probabilities
+from utils.one_pass import Steer, letter_probabilities
 from utils.pairs import PairOutputs
 from utils.paths import REPOSITORY, Paths
 from utils.prompts import LetterPrompt
 
 QUESTIONS = 24
+OPEN_QUESTIONS, NEW_TOKENS = 50, 100
+OPEN_MULTIPLIERS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 SLOW_SAMPLES = 24
 MULTIPLIERS = (-1.0, 0.0, 1.0)
 SEED = 0
@@ -76,9 +80,17 @@ def all_logits(wrapper: LlamaWrapper, ids: Sequence[int]) -> torch.Tensor:
         return wrapper.model(torch.tensor([ids]), use_cache=False).logits[0, -1]
 
 
-def grid_benchmark(wrapper: LlamaWrapper, tokens: int, rates: list[float]) -> dict[str, Any]:
-    prompts, vectors = prompts_of_length(wrapper, tokens), random_vectors(wrapper)
-    steers = deltas_of(vectors, MULTIPLIERS)
+def choice_prompts(wrapper: LlamaWrapper, type: str) -> list[LetterPrompt]:
+    """The first questions of a test with categories."""
+    paths = Paths(REPOSITORY, REPOSITORY / "datasets")
+    items = LETTER_TESTS[type].load(paths, "", QUESTIONS)
+    return [wrapper.prompt_format().letter_prompt(item.question, ("A", "B")) for item in items]
+
+
+def grid_benchmark(
+    wrapper: LlamaWrapper, prompts: list[LetterPrompt], rates: list[float]
+) -> dict[str, Any]:
+    steers = deltas_of(random_vectors(wrapper), MULTIPLIERS)
     started = time.perf_counter()
     grid = LetterGrid(wrapper, prompts, steers)
     setup = time.perf_counter() - started
@@ -148,6 +160,37 @@ def pair_benchmark(wrapper: LlamaWrapper, tokens: int, rates: list[float]) -> di
     }
 
 
+def open_benchmark(wrapper: LlamaWrapper) -> dict[str, Any]:
+    """50 questions x 7 multipliers, against one answer at a time by the library's generate."""
+    paths = Paths(REPOSITORY, REPOSITORY / "datasets")
+    items = OPEN_ENDED.load(paths, "refusal", OPEN_QUESTIONS)
+    prompts = [wrapper.prompt_format().open_prompt(item.question) for item in items]
+    vector = random_vectors(wrapper)[15]
+    steers = [Steer(15, m * vector) if m else None for m in OPEN_MULTIPLIERS]
+    grid = GreedyGrid(wrapper, prompts, steers, max_new_tokens=NEW_TOKENS)
+    alone = GreedyGrid(wrapper, prompts, steers, max_new_tokens=NEW_TOKENS, slow=True)
+    assert grid.together
+    generator, fast, slow, same, sampled = random.Random(SEED), 0.0, [], 0, 0
+    for batch in grid.batches:
+        start = time.perf_counter()
+        found = grid.answers(batch)
+        fast += time.perf_counter() - start
+        row, column = generator.randrange(len(batch)), generator.randrange(len(steers))
+        start = time.perf_counter()
+        expected = alone._one(prompts[batch[row]], steers[column])
+        slow.append(time.perf_counter() - start)
+        same += expected.tokens == found[row][column].tokens
+        sampled += 1
+    answers = len(prompts) * len(steers)
+    return {
+        "answers": answers,
+        "slow_s_per_answer": statistics.mean(slow),
+        "fast_s_per_answer": fast / answers,
+        "speedup": statistics.mean(slow) * answers / fast,
+        "same_text": f"{same} of {sampled} sampled",
+    }
+
+
 def help_seconds() -> dict[str, float]:
     found = {}
     for script in ("generate_vectors", "normalize_vectors", "prompting_with_steering"):
@@ -165,18 +208,28 @@ def main() -> None:
     rates = [matrix_rate(wrapper) for _ in range(5)]
     report: dict[str, Any] = {"threads": torch.get_num_threads()}
     for tokens in (95, 190):
-        report[f"grid_{tokens}"] = grid_benchmark(wrapper, tokens, rates)
+        prompts = prompts_of_length(wrapper, tokens)
+        report[f"grid_{tokens}"] = grid_benchmark(wrapper, prompts, rates)
+    for type in ("bundled_misconceptions", "bundled_knowledge"):
+        report[type] = grid_benchmark(wrapper, choice_prompts(wrapper, type), rates)
     report["vectors"] = pair_benchmark(wrapper, 95, rates)
+    report["open_ended"] = open_benchmark(wrapper)
     report["matrix_gflops"] = statistics.median(rates) / 1e9
     report["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     report["help_s"] = help_seconds()
     for name, values in report.items():
-        if isinstance(values, dict) and "speedup" in values:
+        if name == "open_ended":
+            print(
+                f"open_ended  slow {values['slow_s_per_answer']:.2f} s"
+                f"  fast {values['fast_s_per_answer']:.3f} s an answer  {values['speedup']:.1f}x"
+                f"  same text: {values['same_text']}"
+            )
+        elif isinstance(values, dict) and "speedup" in values:
             unit = "pair" if name == "vectors" else "question"
             floor = values[f"fast_s_per_{unit}"] / values[f"floor_s_per_{unit}"]
             values["times_floor"] = floor
             print(
-                f"{name:10} {values['tokens']:5.0f} tokens"
+                f"{name:22} {values['tokens']:5.0f} tokens"
                 f"  slow {values[f'slow_s_per_{unit}']:7.3f} s"
                 f"  fast {values[f'fast_s_per_{unit}']:6.3f} s a {unit}  {values['speedup']:6.1f}x"
                 f"  {floor:4.2f}x floor"

@@ -89,12 +89,39 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+def add_overwrite_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
         help="replace files that were made from other inputs or came from elsewhere",
     )
+
+
+def add_layers_argument(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    default = "$(seq 0 29) for all of the bundled model" if required else "default: all found"
+    parser.add_argument(
+        "--layers",
+        nargs="+",
+        type=int,
+        required=required,
+        metavar="L",
+        help=f"decoder blocks, counted from 0 ({default})",
+    )
+
+
+def add_multipliers_argument(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--multipliers",
+        nargs="+",
+        type=finite_float,
+        required=required,
+        metavar="M",
+        help="strengths; 0 is the unsteered model" + ("" if required else " (default: all found)"),
+    )
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    add_overwrite_argument(parser)
     parser.add_argument(
         "--limit",
         type=positive_int,

@@ -45,7 +45,8 @@ class Figures:
         self, stem: str, behavior: str | None, panels: list[Panel], header: list[str], rows: Rows
     ) -> Path:
         path = self.paths.figure(stem, behavior)
-        line_figure(panels, path)
+        # One panel is titled itself; several are of different things, on the same questions.
+        line_figure(panels, path, self._title("") if len(panels) > 1 else "")
         self._write_text(path, ".txt", text_table(header, rows))
         self.written.append(path)
         return path
@@ -56,8 +57,9 @@ class Figures:
 
     def _title(self, text: str) -> str:
         # The questions are named where they are not the behaviour's own.
-        own = self.test.type in ("ab", "open_ended")
-        return text if own else f"{text}: {self.test.title}"
+        if self.test.type in ("ab", "open_ended"):
+            return text
+        return f"{text}: {self.test.title}" if text else self.test.title
 
     def multipliers(self, behavior: Behavior, tables: Sequence[ScoreTable], layer: int) -> None:
         """Score against multiplier at one layer, a line per variant; also as a ``.tex`` table."""
@@ -174,7 +176,7 @@ class Figures:
         for multiplier in multipliers:
             found = [(c, table.score((layer, multiplier), c)) for c in names]
             known = {c: e for c, e in found if e is not None}
-            lines.append(CategoryLine(f"multiplier {signed(multiplier)}", known))
+            lines.append(CategoryLine(signed(multiplier), known))
             rows += [([c, f"{multiplier:g}"], e) for c, e in known.items()]
             mean = table.score((layer, multiplier))
             if mean is not None:

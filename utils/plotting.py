@@ -71,10 +71,11 @@ class Panel:
     zero_line: bool = False
 
 
-def line_figure(panels: Sequence[Panel], path: Path) -> None:
+def line_figure(panels: Sequence[Panel], path: Path, title: str = "") -> None:
     """Panels with shared axes, shaded 95 % intervals, one legend; written whole or not at all.
 
-    One panel fills a column; more are small multiples, two beside one another.
+    One panel fills a column; more are small multiples, two beside one another, with ``title``
+    above them all.
     """
     columns = 1 if len(panels) == 1 else 2
     lines = -(-len(panels) // columns)
@@ -98,6 +99,8 @@ def line_figure(panels: Sequence[Panel], path: Path) -> None:
             axes.tick_params(labelbottom=True)
         figure.supxlabel(panels[0].x_label, fontsize=STYLE["font.size"])
         figure.supylabel(panels[0].y_label, fontsize=STYLE["font.size"])
+        if title:
+            figure.suptitle(title, fontsize=STYLE["axes.titlesize"], x=0.02, ha="left")
         handles, labels = places[0].get_legend_handles_labels()
         if len(labels) > 1:
             wide = max(map(len, labels)) > 30
@@ -126,7 +129,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
             axes.vlines(line.x, low, high, color=color, linewidth=1.2, zorder=2)
     axes.set_title(panel.title, loc="left")
     if panel.x_ticks:
-        axes.set_xticks(list(panel.x_ticks), [f"{x:g}" for x in panel.x_ticks])
+        ticks = [f"{x:g}".replace("-", "\N{MINUS SIGN}") for x in panel.x_ticks]
+        axes.set_xticks(list(panel.x_ticks), ticks)
     elif panel.whole_x:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
 
@@ -169,5 +173,13 @@ def category_figure(
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlabel(x_label)
         figure.suptitle(title, fontsize=STYLE["axes.titlesize"], x=0.02, ha="left")
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(lines), frameon=False)
+        figure.legend(
+            *axes.get_legend_handles_labels(),
+            title="multiplier",
+            loc="outside lower center",
+            ncols=min(len(lines), 7),
+            columnspacing=1.2,
+            handletextpad=0.2,
+            frameon=False,
+        )
         save_figure(figure, path)
