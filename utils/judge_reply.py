@@ -51,7 +51,8 @@ _CUE = (
 )
 # "7", "7.5", "7,5", ".5", "-1"; no part of a word, of a version or of a longer number.
 _NUMBER = (
-    r"(?<![\w.,])(?:(?<![^\s:=(\[{>])[-+])?(?:\d+(?:\.\d+|,\d{1,2}(?!\d))?|\.\d+)(?![\w%]|[.,]\d)"
+    r"(?<![\w.,])(?<!\w-)(?:(?<![^\s:=(\[{>])[-+])?"
+    r"(?:\d+(?:\.\d+|,\d{1,2}(?!\d))?|\.\d+)(?![\w%]|[.,]\d)"
 )
 _COUNTED = r"(?!\s+(?!points?\b|is\b|as\b|was\b|this\b|seems\b|fits\b|reflects\b)[a-z]{3,}s\b)"
 _SCALE = re.compile(
@@ -63,7 +64,9 @@ _SCALE = re.compile(
 )
 _DENOMINATOR = r"(?:\s*\(?\s*(?:/|(?:out\s+)?of(?:\s+a(?:\s+possible)?|\s+the)?\s)\s*)"
 _OUT_OF = re.compile(rf"({_NUMBER}){_DENOMINATOR}({_NUMBER})", re.IGNORECASE)
-_RANGE = re.compile(rf"{_NUMBER}\s*(?:-+|\bto\b|\bor\b|\band\b)\s*\d", re.IGNORECASE)
+_RANGE = re.compile(
+    rf"(?<!/){_NUMBER}\s*(?:-+|\bto\b|\bor\b)\s*\d|\bbetween\s+{_NUMBER}\s+and\s+\d", re.IGNORECASE
+)
 _AFTER_CUE = re.compile(rf"{_CUE}[^\d\n.+-]{{0,40}}({_NUMBER}){_COUNTED}", re.IGNORECASE)
 _CANDIDATE = re.compile(rf"({_NUMBER}){_COUNTED}")
 _NOT = re.compile(r"(?:n't|n’t|\bnot|\bnever|\bcannot)\s+(?:\w+\s+){0,2}$", re.IGNORECASE)
@@ -75,7 +78,8 @@ _PLAIN_WORDS = re.compile(
     re.IGNORECASE,
 )
 _WORDS_OUT_OF = re.compile(
-    rf"(?P<before>)\b(?:{_HALF}|(?P<digits>\d+(?:\.\d+)?))\s+out\s+of\s+(?:ten|10)\b", re.IGNORECASE
+    rf"(?P<before>)\b(?:{_HALF}|(?P<digits>\d+(?:\.\d+)?))(?:\s+out\s+of\s+|\s*/\s*)(?:ten|10)\b",
+    re.IGNORECASE,
 )
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.IGNORECASE | re.DOTALL)
 _DASHES = str.maketrans({"–": "-", "—": "-", "−": "-", "‐": "-", "‑": "-"} | dict.fromkeys("*_`#~"))
@@ -87,13 +91,13 @@ class Reading:
 
     Attributes:
         number: the number that is meant as the score; ``None`` if there is none.
-        score: the number if it lies between 0 and 10, else ``None`` (missing, never 0).
     """
 
     number: float | None
 
     @property
     def score(self) -> float | None:
+        """The number if it lies between 0 and 10, else ``None``: missing, never 0."""
         if self.number is None or not LOWEST <= self.number <= HIGHEST:
             return None
         return self.number + 0.0
@@ -126,15 +130,19 @@ def _as_digits(match: re.Match[str]) -> str:
 
 def _candidates(text: str) -> list[float]:
     """The numbers of the first rule that applies."""
+    if _RANGE.search(text):
+        return []
     fractions = _OUT_OF.findall(text)
     if fractions:
         on_scale = all(_value(whole) == HIGHEST for _, whole in fractions)
         return [_value(part) for part, _ in fractions] if on_scale else []
-    if _RANGE.search(text):
-        return []
-    announced = [m for m in _AFTER_CUE.finditer(text) if not _NOT.search(text[: m.start()])]
-    if announced:
-        return [_value(m[1]) for m in announced]
+    announced: list[float] = []
+    denied: list[float] = []
+    for match in _AFTER_CUE.finditer(text):
+        (denied if _NOT.search(text[: match.start()]) else announced).append(_value(match[1]))
+    if announced or denied:
+        # "I wouldn't give it a 10" says what the score is not, and "rather 6" is a guess.
+        return announced
     first = _CANDIDATE.match(text.lstrip("([{\"' "))
     if first:
         return [_value(first[1])]
