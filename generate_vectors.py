@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils import arguments
+from utils import arguments, script
 from utils.artifacts import fingerprint, must_make, save, sha256_file, torch_bytes
 from utils.data import ABItem, load_ab_items
 from utils.models import ModelChoice, ModelShape, weights_fingerprint
@@ -210,7 +210,7 @@ def main(args: argparse.Namespace) -> int:
         except ArithmeticError as error:
             failures.append(str(error))
     report(jobs, written, layers, time.monotonic() - started)
-    return arguments.report_failures(failures)
+    return script.report_failures(failures)
 
 
 def report(jobs: list[Job], written: list[Path], layers: list[int], seconds: float) -> None:
@@ -218,8 +218,8 @@ def report(jobs: list[Job], written: list[Path], layers: list[int], seconds: flo
     for job in jobs:
         kept = len(layers) - len(job.layers)
         print(f"{job.behavior:28}{job.inputs['pairs']:7}{len(job.layers):13}{kept:6}")
-    arguments.print_written(written, seconds)
+    script.print_written(written, seconds)
 
 
 if __name__ == "__main__":
-    arguments.run(build_parser(), main)
+    script.run(build_parser(), main)

@@ -20,13 +20,13 @@ from utils.block_io import (
     CannotBranch,
     allowed_square,
     cut_argument,
+    find_blocks,
     hidden_of,
     join_branches,
     positions_of_call,
     with_hidden,
 )
 from utils.branches import AT_EMBEDDING, Layout
-from utils.errors import UserError
 from utils.loading import load_model, load_tokenizer
 from utils.models import ModelChoice
 from utils.prompts import PromptFormat
@@ -61,7 +61,7 @@ class LlamaWrapper:
         self.architecture = str(config.model_type)
         self.width = int(config.hidden_size)
         self.n_layers = int(config.num_hidden_layers)
-        self.blocks = _find_blocks(self.decoder, self.n_layers, self.architecture)
+        self.blocks = find_blocks(self.decoder, self.n_layers, self.architecture)
         self._parameters = [tuple(inspect.signature(b.forward).parameters) for b in self.blocks]
 
     @classmethod
@@ -117,7 +117,7 @@ class LlamaWrapper:
         """Add vectors to block outputs at every token from an absolute position on.
 
         Positions count in the whole sequence, not in the chunk at hand, so the same tokens are
-        steered with a key/value cache as without one, and under left padding.
+        steered with and without a key/value cache, and under left padding.
 
         Args:
             deltas: layer -> what is added there (the multiplier already applied), shape (width,)
@@ -296,12 +296,3 @@ def _hooked(handles: Sequence[RemovableHandle]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _find_blocks(decoder: nn.Module, count: int, architecture: str) -> list[nn.Module]:
-    for child in decoder.children():
-        if isinstance(child, nn.ModuleList) and len(child) == count:
-            return list(child)
-    raise UserError(
-        f"architecture {architecture!r} cannot be steered: no list of {count} decoder blocks in it"
-    )

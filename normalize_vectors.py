@@ -20,7 +20,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from utils import arguments
+from utils import arguments, script
 from utils.artifacts import load_tensor, must_make, save, sha256_file, torch_bytes
 from utils.errors import UserError
 from utils.paths import Paths
@@ -127,9 +127,9 @@ def main(args: argparse.Namespace) -> int:
             f"{label}: {len(values)} layers, norm {min(values):.3g} to {max(values):.3g}, "
             f"mean over {', '.join(over)}"
         )
-    arguments.print_written([path for path, _, _ in made], time.monotonic() - started)
+    script.print_written([path for path, _, _ in made], time.monotonic() - started)
     return 0
 
 
 if __name__ == "__main__":
-    arguments.run(build_parser(), main)
+    script.run(build_parser(), main)

@@ -23,7 +23,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils import arguments
+from utils import arguments, script
 from utils.errors import UserError
 from utils.models import choose_model
 from utils.paths import Paths, ResultName
@@ -192,7 +192,7 @@ def main(args: argparse.Namespace) -> int:
     if args.layers is not None or args.multipliers is not None:
         print_missing(args, every)
     report(best)
-    arguments.print_written(figures.written, time.monotonic() - started)
+    script.print_written(figures.written, time.monotonic() - started)
     return 0
 
 
@@ -211,4 +211,4 @@ def nothing_message(args: argparse.Namespace, label: str, paths: Paths, *, judge
 
 
 if __name__ == "__main__":
-    arguments.run(build_parser(), main)
+    script.run(build_parser(), main)

@@ -24,7 +24,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from utils import arguments
+from utils import arguments, script
 from utils.errors import UserError
 from utils.paths import REPOSITORY, Paths
 
@@ -105,7 +105,7 @@ def download(args: argparse.Namespace) -> int:
         except UserError as error:
             failures.append(f"{behavior}: {error}")
     print(f"data in {paths.datasets}; use them with --datasets_dir {paths.datasets}")
-    return arguments.report_failures(failures)
+    return script.report_failures(failures)
 
 
 def make_published(
@@ -167,4 +167,4 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    arguments.run(build_parser(), main)
+    script.run(build_parser(), main)

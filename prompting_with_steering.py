@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import behaviors
-from utils import arguments
+from utils import arguments, script
 from utils.artifacts import load_tensor, sha256_file
 from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape, weights_fingerprint
@@ -69,6 +69,11 @@ def load_vectors(
     Raises:
         UserError: a vector is missing, damaged or of another width; names the command.
     """
+    source_layers = range(999 if shape.layers is None else shape.layers)
+    if args.override_vector is not None and args.override_vector not in source_layers:
+        raise UserError(
+            f"--override_vector {args.override_vector}: {choice.label} has no such layer"
+        )
     label = arguments.last_part(args.override_vector_model) or choice.label
     vectors: dict[int, tuple[Any, str]] = {}
     folders = arguments.folder_flags(args)
@@ -103,10 +108,6 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
     system_prompts = {b.id: b.system_prompt(args.system_prompt) for b in chosen}
     test = TESTS[arguments.test_type(args)]
     items = {b.id: test.load(paths, b.id, args.limit) for b in chosen}
-    if args.override_vector is not None and args.override_vector not in range(shape.layers or 999):
-        raise UserError(
-            f"--override_vector {args.override_vector}: {choice.label} has no such layer"
-        )
     steered = layers if any(multipliers) else []
     vectors = {b.id: load_vectors(args, b.id, steered, choice, shape, paths) for b in chosen}
 
@@ -116,7 +117,14 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
     from utils.sweep import Sweep
 
     tokenizer, sweeps = load_tokenizer(choice), []
-    dtype, weights = resolved_dtype(args.device, args.dtype), weights_fingerprint(choice)
+    model_inputs: dict[str, Any] = {
+        "kind": f"{test.type} results",
+        "model": choice.label,
+        "weights": weights_fingerprint(choice),
+        "dtype": resolved_dtype(args.device, args.dtype),
+    }
+    if test.type == "open_ended":
+        model_inputs["max_new_tokens"] = args.max_new_tokens
     for behavior in (b.id for b in chosen):
         prompt_format = PromptFormat(
             tokenizer, base=choice.base, system_prompt=system_prompts[behavior]
@@ -129,17 +137,11 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
             **choice.result_parts(),
             limit=args.limit,
         )
-        inputs = {
-            "kind": f"{test.type} results",
-            "model": choice.label,
-            "weights": weights,
-            "dtype": dtype,
+        inputs = model_inputs | {
             "template": prompt_format.fingerprint(),
             "data": sha256_file(test.data(paths, behavior)),
             "items": len(items[behavior]),
         }
-        if test.type == "open_ended":
-            inputs["max_new_tokens"] = args.max_new_tokens
         sweep = Sweep(
             test=test,
             name=name,
@@ -186,7 +188,7 @@ def main(args: argparse.Namespace) -> int:
             written += done[0]
             failures += done[1]
     report(sweeps, paths, written, time.monotonic() - started)
-    return arguments.report_failures(failures)
+    return script.report_failures(failures)
 
 
 def report(sweeps: list[Any], paths: Paths, written: list[Path], seconds: float) -> None:
@@ -211,7 +213,7 @@ def report(sweeps: list[Any], paths: Paths, written: list[Path], seconds: float)
                 f"{'':40}  {beyond} of {len(sweep.items)} questions have a matching letter beyond "
                 "A and B and count 0 (plot_results.py --without_beyond_ab leaves them out)"
             )
-    arguments.print_written(written, seconds)
+    script.print_written(written, seconds)
 
 
 def scores_of(test: Any, places: dict[Any, Path]) -> list[tuple[float, Any]]:
@@ -226,4 +228,4 @@ def scores_of(test: Any, places: dict[Any, Path]) -> list[tuple[float, Any]]:
 
 
 if __name__ == "__main__":
-    arguments.run(build_parser(), main)
+    script.run(build_parser(), main)

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import behaviors
-from utils import arguments
+from utils import arguments, script
 from utils.errors import UserError
 from utils.paths import Paths, ResultName
 
@@ -254,11 +254,11 @@ def main(args: argparse.Namespace) -> int:
         written, lines = write_scores(jobs, cache, failures)
     report(jobs)
     if written or not lines:
-        arguments.print_written(written, time.monotonic() - started)
+        script.print_written(written, time.monotonic() - started)
     if lines:
         print("the answers that came are kept; the same command asks only for the others")
-    return arguments.report_failures(lines)
+    return script.report_failures(lines)
 
 
 if __name__ == "__main__":
-    arguments.run(build_parser(), main)
+    script.run(build_parser(), main)

@@ -149,6 +149,9 @@ def test_open_ended_answers_from_steering_to_plots(
         assert row["raw_model_output"] == decode([*prompt.ids, *tokens])
         assert "<|im_start|>assistant" in row["raw_model_output"]
     assert found[1, 0.0] == found[3, 0.0]
+    before = artifacts(tmp_path / "out")
+    assert steer(flags, *options) == 0
+    assert artifacts(tmp_path / "out") == before, "a second run does nothing"
     with pytest.raises(UserError, match=r"not been judged\nJudge them with: ./scoring.py"):
         call("plot_results", *flags, "--type", "open_ended")
     judged(tmp_path, {"calm": found, "bold": results(tmp_path, "open_ended", "bold")})

@@ -1,4 +1,4 @@
-"""The command line: flags that several scripts share, and what every script does around main.
+"""The command line: flags that several scripts share, and their checks.
 
 No torch here: ``--help`` and wrong input must answer at once.
 """
@@ -7,8 +7,6 @@ import argparse
 import math
 import os
 import shlex
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -283,38 +281,3 @@ def check_layers(layers: list[int], shape: ModelShape, label: str) -> list[int]:
 def limited_label(label: str, limit: int | None) -> str:
     """A model's name in file names; under ``--limit`` it says so."""
     return label if limit is None else f"{label}_limit={limit}"
-
-
-def print_written(paths: list[Path], seconds: float) -> None:
-    """The closing lines of a script: what was written and how long it took."""
-    if not paths:
-        print("nothing to do: everything asked for is finished, from these very inputs")
-        return
-    for folder in dict.fromkeys(path.parent for path in paths):
-        names = [path.name for path in paths if path.parent == folder]
-        some = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]} ({len(names)} files)"
-        print(f"wrote {folder}/{some}")
-    print(f"in {seconds:.1f} s")
-
-
-def report_failures(failures: list[str]) -> int:
-    """List what failed, last of all; the exit status of the script."""
-    if failures:
-        print(f"\n{len(failures)} failed:", *failures, sep="\n  ", file=sys.stderr)
-    return 1 if failures else 0
-
-
-def run(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int | None]) -> None:
-    """Parse, run ``main`` and leave with the right status: 0, 1 (a part failed) or 2 (input)."""
-    args = parser.parse_args()
-    try:
-        sys.exit(main(args))
-    except UserError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept, the same command goes on", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)

@@ -8,13 +8,9 @@ so that a kill between the two leaves an unfinished artefact, never one of unkno
 import contextlib
 import glob
 import hashlib
-import importlib.metadata
 import io
 import json
 import os
-import platform
-import shlex
-import sys
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -22,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from utils.errors import UserError
 from utils.paths import record_path
+from utils.provenance import command_line, versions
 
 if TYPE_CHECKING:
     import torch
-
-RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 
 
 class State(Enum):
@@ -108,20 +103,6 @@ def torch_bytes(value: Any) -> bytes:
     buffer = io.BytesIO()
     torch.save(value, buffer)
     return buffer.getvalue()
-
-
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in RECORDED_PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def command_line() -> str:
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def save(path: Path, data: bytes, inputs: Mapping[str, Any]) -> None:

@@ -3,10 +3,11 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Cache
 
 from utils.branches import Layout
+from utils.errors import UserError
 
 
 class CannotBranch(Exception):
@@ -80,3 +81,17 @@ def keys_and_values(cache: Cache, blocks: int, tokens: int) -> list[tuple[Tensor
     if len(found) != blocks or any(k.shape[2] != tokens for k, _ in found):
         raise CannotBranch("its blocks do not keep keys and values of every token")
     return found
+
+
+def find_blocks(decoder: nn.Module, count: int, architecture: str) -> list[nn.Module]:
+    """The decoder's list of blocks.
+
+    Raises:
+        UserError: it has no list of that length, so the architecture cannot be steered.
+    """
+    for child in decoder.children():
+        if isinstance(child, nn.ModuleList) and len(child) == count:
+            return list(child)
+    raise UserError(
+        f"architecture {architecture!r} cannot be steered: no list of {count} decoder blocks in it"
+    )

@@ -9,18 +9,12 @@ from utils.artifacts import write_bytes
 from utils.evaluation import Test
 from utils.paths import Paths, ResultName
 from utils.plotting import CategoryLine, Line, Panel, category_figure, line_figure
-from utils.score_tables import ScoreTable, variant_label
+from utils.score_tables import VARIANT_PARTS, ScoreTable, variant_label
 from utils.stats import Estimate
 from utils.tables import tex_table, text_table
 
 Rows = list[tuple[list[str], Estimate]]
 CELL = ("layer", "multiplier", "behavior")
-VARIED = (
-    "system_prompt",
-    "override_vector",
-    "override_vector_model",
-    "override_model_weights_path",
-)
 
 
 def signed(multiplier: float) -> str:
@@ -68,7 +62,7 @@ class Figures:
             return
         panel = replace(panel, title=self._title(f"{behavior.name}, layer {layer}"))
         name = replace(self.base, layer=layer)
-        stem = f"multipliers_{name.stem(without=('multiplier', 'behavior', *VARIED))}"
+        stem = f"multipliers_{name.stem(without=('multiplier', 'behavior', *VARIANT_PARTS))}"
         header = ["variant", "multiplier"]
         path = self._write(stem, behavior.id, [panel], header, rows)
         ticks = list(dict.fromkeys(keys[1] for keys, _ in rows))
@@ -110,7 +104,7 @@ class Figures:
                 rows += [([behavior.id, *keys], e) for keys, e in found]
         if len(panels) > 1:
             name = replace(self.base, layer=layer)
-            stem = f"MULTIPLIERS_{name.stem(without=('multiplier', 'behavior', *VARIED))}"
+            stem = f"MULTIPLIERS_{name.stem(without=('multiplier', 'behavior', *VARIANT_PARTS))}"
             self._write(stem, None, panels, ["behavior", "variant", "multiplier"], rows)
 
     def layers(self, behavior: Behavior, table: ScoreTable) -> None:
@@ -147,7 +141,7 @@ class Figures:
             panel = Panel(lines, "layer", "change in score", title, whole_x=True)
             panels.append(replace(panel, zero_line=True))
         if panels:
-            stem = f"VARIANTS_{self.base.stem(without=(*CELL, *VARIED))}"
+            stem = f"VARIANTS_{self.base.stem(without=(*CELL, *VARIANT_PARTS))}"
             self._write(stem, behavior.id, panels, ["variant", "layer", "multiplier"], rows)
 
     def sweeps(self, shown: Sequence[tuple[Behavior, ScoreTable]]) -> None:
