@@ -83,7 +83,7 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch_rows",
         type=positive_int,
         metavar="N",
-        help="open-ended answers decoded together (default: 64 on CPU, 512 on GPU)",
+        help="open-ended answers decoded together (default: 100 on CPU, 512 on GPU)",
     )
 
 

@@ -23,7 +23,7 @@ from utils.prompts import OpenPrompt
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
 
-CPU_ROWS, GPU_ROWS = 64, 512
+CPU_ROWS, GPU_ROWS = 100, 512
 # Rows are copied together once this share of them has ended.
 COMPACT_BELOW = 0.75
 _GROWTH = 64
