@@ -92,6 +92,13 @@ def print_missing(args: argparse.Namespace, tables: "list[ScoreTable]") -> None:
     for table in tables:
         if not table.missing:
             continue
+        if args.type == "open_ended":
+            print(
+                f"{table.name.behavior}: {len(table.missing)} cells have not been judged; judge "
+                f"them with ./scoring.py --behaviors {table.name.behavior}"
+                f"{arguments.folder_flags(args)}"
+            )
+            continue
         layers = " ".join(str(n) for n in sorted({n for n, _ in table.missing}))
         multipliers = " ".join(f"{m:g}" for m in sorted({m for _, m in table.missing}))
         sign = f" --system_prompt {table.name.system_prompt}" if table.name.system_prompt else ""

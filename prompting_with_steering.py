@@ -95,10 +95,7 @@ def load_vectors(
 
 
 def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tuple[Any, Any]:
-    """All sweeps of the command with what is pending in each, and the tokenizer.
-
-    Everything that can be wrong with the input is found here, before the model is loaded.
-    """
+    """All sweeps, every input checked before the model is loaded; and the tokenizer."""
     from utils.evaluation import TESTS
 
     paths = arguments.get_paths(args)
@@ -116,7 +113,8 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
     from utils.prompts import PromptFormat, check_lengths
     from utils.sweep import Sweep
 
-    tokenizer, sweeps = load_tokenizer(choice), []
+    tokenizer = load_tokenizer(choice)
+    sweeps = []
     model_inputs: dict[str, Any] = {
         "kind": f"{test.type} results",
         "model": choice.label,

@@ -131,7 +131,10 @@ def test_a_category_mean_weighs_categories_not_questions(
 
 
 def test_open_ended_answers_from_steering_to_plots(
-    flags: tuple[object, ...], tmp_path: Path, tiny_folder: Path
+    flags: tuple[object, ...],
+    tmp_path: Path,
+    tiny_folder: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     options = ("--type", "open_ended", "--max_new_tokens", 9)
     assert steer(flags, *options, "--batch_rows", 7) == 0
@@ -162,6 +165,13 @@ def test_open_ended_answers_from_steering_to_plots(
     assert "plain\t1\t7.000000\t7.000000\t7.000000\t4" in table
     assert "plain\t0\t3.000000\t3.000000\t3.000000\t5" in table
     assert list((tmp_path / "out/analysis").glob("MULTIPLIERS_layer=1*.png"))
+    paths = Paths(tmp_path / "out", tmp_path / "datasets")
+    paths.scores(ResultName(1, 1.0, "bold", "open_ended", model="tiny-llama")).unlink()
+    capsys.readouterr()
+    assert call(*plot, "--layers", 1) == 0
+    assert "bold: 1 cells have not been judged; judge them with ./scoring.py" in (
+        capsys.readouterr().out
+    )
     summary = next((tmp_path / "out/analysis").glob("summary_type=open_ended*.csv"))
     row = next(r for r in csv.DictReader(summary.open()) if r["behavior"] == "calm")
     assert row["missing_scores"] == "-1:0 0:0 1:1"
