@@ -8,8 +8,8 @@ stays what it was.
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from utils.block_io import (
     find_blocks,
     hidden_of,
     join_branches,
+    keys_and_values,
     positions_of_call,
     with_hidden,
 )
@@ -32,6 +33,7 @@ from utils.models import ModelChoice
 from utils.prompts import PromptFormat
 
 _MASKED_ATTENTION = ("sdpa", "eager")
+Key = TypeVar("Key", bound=Hashable)
 
 
 class _StopError(Exception):
@@ -100,16 +102,28 @@ class LlamaWrapper:
             A dictionary layer -> residual stream after that block, shape (rows, tokens, width).
             Steering that was begun before is contained in it, later steering is not.
         """
-        kept: dict[int, Tensor] = {}
+        with self.observe({layer: self.blocks[layer] for layer in layers}) as kept:
+            yield kept
 
-        def hook_for(layer: int) -> Callable[..., None]:
+    @contextlib.contextmanager
+    def observe(self, modules: Mapping[Key, nn.Module]) -> Iterator[dict[Key, Tensor]]:
+        """Keep the outputs of any parts of the model, of the last forward pass inside.
+
+        Args:
+            modules: the parts, under any keys.
+
+        Yields:
+            A dictionary key -> what the part has put out, of a tuple its first member.
+        """
+        kept: dict[Key, Tensor] = {}
+
+        def hook_for(key: Key) -> Callable[..., None]:
             def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-                kept[layer] = hidden_of(output)
+                kept[key] = hidden_of(output)
 
             return hook
 
-        blocks = {layer: self.blocks[layer] for layer in layers}
-        with _hooked([b.register_forward_hook(hook_for(n)) for n, b in blocks.items()]):
+        with _hooked([m.register_forward_hook(hook_for(key)) for key, m in modules.items()]):
             yield kept
 
     @contextlib.contextmanager
@@ -260,13 +274,7 @@ class LlamaWrapper:
         with torch.inference_mode():
             tokens = torch.tensor([ids], device=self.device)
             self.decoder(input_ids=tokens, past_key_values=cache, use_cache=True)
-        stored = [
-            (getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers
-        ]
-        found = [(k, v) for k, v in stored if k is not None and v is not None]
-        if len(found) != self.n_layers or any(k.shape[2] != len(ids) for k, _ in found):
-            raise CannotBranch("its blocks do not keep keys and values of every token")
-        return found
+        return keys_and_values(cache, self.n_layers, len(ids))
 
     def next_logits(self, ids: Sequence[int]) -> Tensor:
         """Logits after one plain prompt, shape (vocabulary,): the reference for everything."""

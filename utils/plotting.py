@@ -5,7 +5,9 @@ pasted. Colours are Okabe and Ito's, told apart by colour-blind readers; markers
 colour says.
 """
 
-from collections.abc import Sequence
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -71,6 +74,39 @@ class Panel:
     zero_line: bool = False
 
 
+@contextlib.contextmanager
+def drawing(
+    rows: int = 1, columns: int = 1, *, size: tuple[float, float], **options: Any
+) -> Iterator[tuple[Figure, "np.ndarray[Any, Any]"]]:
+    """A new figure in this project's style and its axes, closed when the block ends.
+
+    Args:
+        rows, columns: shape of the grid of axes, and of the array that is yielded.
+        size: width and height in inches.
+        options: further arguments of ``matplotlib.pyplot.subplots``.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            rows, columns, figsize=size, squeeze=False, layout="constrained", **options
+        )
+        try:
+            yield figure, axes
+        finally:
+            plt.close(figure)
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG, without the date that would make every run differ."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure whole or not at all."""
+    write_bytes(path, png(figure))
+
+
 def line_figure(panels: Sequence[Panel], path: Path, title: str = "") -> None:
     """Panels with shared axes, shaded 95 % intervals, one legend; written whole or not at all.
 
@@ -80,16 +116,8 @@ def line_figure(panels: Sequence[Panel], path: Path, title: str = "") -> None:
     columns = 1 if len(panels) == 1 else 2
     lines = -(-len(panels) // columns)
     size = (COLUMN_WIDTH, 2.9) if lines == columns == 1 else (PAGE_WIDTH, 1.75 * lines + 0.5)
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(
-            lines,
-            columns,
-            figsize=size,
-            sharex=len(panels) > 1,
-            sharey=len(panels) > 1,
-            squeeze=False,
-            layout="constrained",
-        )
+    several = len(panels) > 1
+    with drawing(lines, columns, size=size, sharex=several, sharey=several) as (figure, grid):
         places = list(grid.flat)
         for axes, panel in zip(places, panels, strict=False):
             _draw(axes, panel)
@@ -135,16 +163,6 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG whole or not at all, without the date that would make every run differ."""
-    import io
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    plt.close(figure)
-    write_bytes(path, buffer.getvalue())
-
-
 @dataclass(frozen=True)
 class CategoryLine:
     """One column of points of a category plot: a multiplier's score in every category."""
@@ -157,9 +175,8 @@ def category_figure(
     names: Sequence[str], lines: Sequence[CategoryLine], x_label: str, title: str, path: Path
 ) -> None:
     """Points with intervals, a row for each category, side by side within the row."""
-    with plt.rc_context(STYLE):
-        height = max(2.4, 0.9 + len(names) * (0.1 + 0.07 * len(lines)))
-        figure, axes = plt.subplots(figsize=(COLUMN_WIDTH, height), layout="constrained")
+    height = max(2.4, 0.9 + len(names) * (0.1 + 0.07 * len(lines)))
+    with drawing(size=(COLUMN_WIDTH, height)) as (figure, ((axes,),)):
         for index, line in enumerate(lines):
             offset = 0.7 * ((index + 0.5) / len(lines) - 0.5)
             shown = [(names.index(c) + offset, e) for c, e in line.points.items()]
