@@ -26,12 +26,15 @@ import behaviors
 from utils import arguments, script
 from utils.artifacts import fingerprint, must_make, save, sha256_file, torch_bytes
 from utils.data import ABItem, load_ab_items
+from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape, weights_fingerprint
 from utils.paths import Paths
+from utils.ranks import Ranks
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
     from utils.prompts import LetterPrompt, PromptFormat
+    from utils.vector_sums import AllSums
 
 GET_DATA = "Each behaviour's pairs belong there; --datasets_dir names another data folder."
 SIGNS = ("pos", "neg")
@@ -96,45 +99,83 @@ def unfinished_files(job: Job, label: str, paths: Paths, args: argparse.Namespac
 
 
 def compute(
-    job: Job, wrapper: "LlamaWrapper", label: str, paths: Paths, args: argparse.Namespace
+    job: Job,
+    wrapper: "LlamaWrapper",
+    label: str,
+    paths: Paths,
+    args: argparse.Namespace,
+    ranks: Ranks,
 ) -> list[Path]:
-    """Run all pairs of one behaviour and write its files; goes on from a killed run."""
+    """Run this rank's share of one behaviour's pairs; the main rank writes the files.
+
+    Goes on from a killed run.
+    """
     from tqdm import tqdm
 
     from utils.pairs import PairOutputs
-    from utils.vector_sums import VectorSums
+    from utils.vector_sums import AllSums, Kind, VectorSums, remove
 
     pairs = PairOutputs(wrapper, job.prompts, job.layers, budget=args.batch_tokens)
     key = fingerprint(job.inputs | {"layers": job.layers, "batches": pairs.batches})
-    sums = VectorSums(
-        paths.vector_progress(job.behavior, label),
-        key,
-        (len(job.layers), wrapper.width),
-        wrapper.dtype if args.save_activations else None,
-    )
-    with tqdm(total=len(job.prompts), initial=sums.pairs, desc=job.behavior, unit="pair") as bar:
-        for batch in pairs.batches[sums.batches :]:
-            sums.add(pairs.outputs(batch))
+    shape = (len(job.layers), wrapper.width)
+    kind = Kind(key, shape, wrapper.dtype if args.save_activations else None)
+
+    def parts() -> list[Path]:
+        return paths.all_vector_progress(job.behavior, label)
+
+    done = ranks.from_main(lambda: frozenset(AllSums(parts(), kind).order))
+    left = [batch for batch in pairs.batches if not done.issuperset(batch)]
+    with (
+        VectorSums(paths.vector_progress(job.behavior, label, ranks.index), kind) as sums,
+        tqdm(total=len(job.prompts), initial=len(done), desc=job.behavior, unit="pair") as bar,
+    ):
+        for batch in ranks.share(left):
+            sums.add(batch, pairs.outputs(batch))
             bar.update(len(batch))
-    means = sums.means()
+        sums.save()
+        ranks.wait()
+        if not ranks.is_main:
+            return []
+        try:
+            written = write(job, AllSums(parts(), kind), label, paths, args)
+        except ArithmeticError:
+            remove(parts())
+            raise
+        remove(parts())
+        return written
+
+
+def write(
+    job: Job, found: "AllSums", label: str, paths: Paths, args: argparse.Namespace
+) -> list[Path]:
+    """Write the files of one behaviour from the sums over all pairs.
+
+    Raises:
+        UserError: pairs are missing: the ranks do not see one another's files.
+        ArithmeticError: NaN or infinite activations.
+    """
+    missing = len(job.prompts) - len(set(found.order))
+    if missing:
+        raise UserError(
+            f"{missing} of {len(job.prompts)} pairs are missing in {paths.artifacts}: all "
+            "processes must write to the same --artifacts_dir, on a shared file system"
+        )
+    means = found.means()
     if not bool(means.isfinite().all()):
-        sums.finish()
         raise ArithmeticError(
             f"{job.behavior}: NaN or infinite activations; nothing was written. "
             "Try --dtype bfloat16 or float32."
         )
-    order = [index for batch in pairs.batches for index in batch]
     written = []
     for i, layer in enumerate(job.layers):
         contents = [means[i].float().clone()]
         if args.save_activations:
-            contents += [sums.activations(order, i, answer) for answer in range(2)]
+            contents += [found.activations(i, answer) for answer in range(2)]
         files = artifacts_of(job, layer, label, paths, args.save_activations)
         for (path, inputs), tensor in zip(files, contents, strict=True):
             if path in job.wanted:
                 save(path, torch_bytes(tensor), inputs)
                 written.append(path)
-    sums.finish()
     return written
 
 
@@ -195,20 +236,20 @@ def main(args: argparse.Namespace) -> int:
         return 0
     written: list[Path] = []
     failures: list[str] = []
-    wrapper = None
-    for job in jobs:
-        if not job.layers:
-            continue
-        if wrapper is None:
-            from llama_wrapper import LlamaWrapper
+    unfinished = [job for job in jobs if job.layers]
+    if unfinished:
+        from llama_wrapper import LlamaWrapper
 
-            wrapper = LlamaWrapper.load(
-                choice, device=args.device, dtype=args.dtype, tokenizer=tokenizer
-            )
-        try:
-            written += compute(job, wrapper, label, paths, args)
-        except ArithmeticError as error:
-            failures.append(str(error))
+        ranks = Ranks()
+        wrapper = LlamaWrapper.load(
+            choice, device=args.device, dtype=args.dtype, tokenizer=tokenizer
+        )
+        for job in unfinished:
+            try:
+                written += compute(job, wrapper, label, paths, args, ranks)
+            except ArithmeticError as error:
+                failures.append(str(error))
+        ranks.close()
     report(jobs, written, layers, time.monotonic() - started)
     return script.report_failures(failures)
 

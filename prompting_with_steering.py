@@ -32,6 +32,7 @@ from utils.artifacts import load_tensor, sha256_file
 from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape, weights_fingerprint
 from utils.paths import Paths, ResultName
+from utils.ranks import Ranks
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -173,6 +174,7 @@ def main(args: argparse.Namespace) -> int:
         from llama_wrapper import LlamaWrapper
         from utils.measure import Settings
 
+        ranks = Ranks()
         settings = Settings(args.batch_tokens, args.batch_rows, args.max_new_tokens)
         wrapper = LlamaWrapper.load(
             choice, device=args.device, dtype=args.dtype, tokenizer=tokenizer
@@ -182,9 +184,10 @@ def main(args: argparse.Namespace) -> int:
                 continue
             label = f"{sweep.name.behavior} ({len(sweep.pending)} cells)"
             with tqdm(total=len(sweep.items), desc=label, unit="question") as bar:
-                done = sweep.run(wrapper, paths, settings=settings, advance=bar.update)
+                done = sweep.run(wrapper, paths, settings=settings, ranks=ranks, advance=bar.update)
             written += done[0]
             failures += done[1]
+        ranks.close()
     report(sweeps, paths, written, time.monotonic() - started)
     return script.report_failures(failures)
 

@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The exceptions that scripts show as one message."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
     The message says what was found, what was expected and, where there is one,
     the command that makes the missing thing.
     """
+
+
+class LostRank(Exception):
+    """Another process of this launch has died; shown as one message, exit status 1."""

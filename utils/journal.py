@@ -28,6 +28,32 @@ def _decode(line: bytes) -> Any:
     return json.loads(text)
 
 
+def _values(data: bytes, path: Path) -> tuple[list[Any], int]:
+    """The whole lines of a journal, and how many bytes they are."""
+    lines = data.splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
+    values = []
+    for number, line in enumerate(lines, 1):
+        try:
+            values.append(_decode(line))
+        except ValueError as error:
+            raise UserError(
+                f"{path} is damaged at line {number}; delete it to start the sweep again"
+            ) from error
+    return values, sum(map(len, lines))
+
+
+def read_journal(path: Path) -> tuple[Any, list[Any]]:
+    """Header and entries of a journal that nobody writes to; ``None`` and none if it is empty.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    values, _ = _values(path.read_bytes(), path)
+    return (values[0], values[1:]) if values else (None, [])
+
+
 class Journal:
     """A locked journal file, used as a context manager.
 
@@ -65,22 +91,19 @@ class Journal:
     def _load(self) -> None:
         assert self._file is not None
         self._file.seek(0)
-        lines = self._file.read().splitlines(keepends=True)
-        if lines and not lines[-1].endswith(b"\n"):
-            lines.pop()
-        values = []
-        for number, line in enumerate(lines, 1):
-            try:
-                values.append(_decode(line))
-            except ValueError as error:
-                raise UserError(
-                    f"{self.path} is damaged at line {number}; delete it to start the sweep again"
-                ) from error
-        self._file.truncate(sum(map(len, lines)))
+        values, length = _values(self._file.read(), self.path)
+        self._file.truncate(length)
         if values:
             self.header, self.entries = values[0], values[1:]
         else:
             self._write(self.header)
+
+    def restart(self, header: Any) -> None:
+        """Begin anew under another header."""
+        assert self._file is not None
+        self._file.truncate(0)
+        self.header, self.entries = header, []
+        self._write(header)
 
     def _write(self, value: Any) -> None:
         assert self._file is not None

@@ -5,6 +5,7 @@ They are built exactly and parsed exactly; nothing searches by substring, becaus
 ``layer=1`` is a substring of ``layer=15``.
 """
 
+import os
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -125,9 +126,14 @@ class Paths:
         folder = "normalized_vectors" if normalized else "vectors"
         return self.artifacts / folder / behavior / f"vec_layer_{layer}_{model}.pt"
 
-    def vector_progress(self, behavior: str, model: str) -> Path:
+    def vector_progress(self, behavior: str, model: str, rank: int = 0) -> Path:
         """Unfinished sums of a vector run (hidden; gone when the run has finished)."""
-        return self.artifacts / "vectors" / behavior / f".progress_{model}"
+        part = f"_rank={rank}" if rank else ""
+        return self.artifacts / "vectors" / behavior / f".progress_{model}{part}"
+
+    def all_vector_progress(self, behavior: str, model: str) -> list[Path]:
+        """The same of every rank of a run, the main rank's first."""
+        return _all_ranks(self.vector_progress(behavior, model))
 
     def activations(self, behavior: str, sign: str, layer: int, model: str) -> Path:
         name = f"activations_{sign}_{layer}_{model}.pt"
@@ -140,8 +146,14 @@ class Paths:
         """The judge's scores of one open-ended result; the same name in a folder of its own."""
         return self.artifacts / "results" / "open_ended_scores" / name.behavior / name.filename()
 
-    def journal(self, behavior: str, fingerprint: str) -> Path:
-        return self.artifacts / "results" / behavior / f".journal_{fingerprint[:16]}.jsonl"
+    def journal(self, behavior: str, fingerprint: str, rank: int = 0) -> Path:
+        """Finished questions of an unfinished sweep (hidden; gone when it has finished)."""
+        part = f"_rank={rank}" if rank else ""
+        return self.artifacts / "results" / behavior / f".journal_{fingerprint[:16]}{part}"
+
+    def all_journals(self, behavior: str, fingerprint: str) -> list[Path]:
+        """The same of every rank of a sweep, the main rank's first."""
+        return _all_ranks(self.journal(behavior, fingerprint))
 
     def figure(self, stem: str, behavior: str | None = None, suffix: str = ".png") -> Path:
         folder = self.artifacts / "analysis"
@@ -166,6 +178,14 @@ class Paths:
         return sorted(p.name for p in folder.iterdir() if p.is_dir() and self.vectors_of(p.name))
 
 
+def _all_ranks(main: Path) -> list[Path]:
+    """A file of the main rank and those of the others, as far as anything of them is left."""
+    own = rf"({re.escape(main.name)}(?:_rank=({_WHOLE}))?)(?:_lock|_activations)?"
+    matches = (re.fullmatch(own, path.name) for path in main.parent.glob(".*"))
+    found = {(int(m[2] or 0), m[1]) for m in matches if m}
+    return [main.with_name(name) for _, name in sorted(found)]
+
+
 def record_path(artifact: Path) -> Path:
     """The record of what made an artefact lies beside it under a hidden name."""
     return artifact.with_name(f".{artifact.name}.record")
@@ -180,9 +200,9 @@ def check_root(folder: Path, purpose: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         next(folder.iterdir(), None)
-        probe = folder / ".write_test"
+        probe = folder / f".write_test_{os.getpid()}"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{purpose} {folder} cannot be used: {error.strerror}") from error
     return folder

@@ -1,12 +1,14 @@
 """What every script does around its ``main``: status, messages, closing lines."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from utils.errors import UserError
+from utils import ranks
+from utils.errors import LostRank, UserError
 
 
 def print_written(paths: list[Path], seconds: float) -> None:
@@ -28,14 +30,31 @@ def report_failures(failures: list[str]) -> int:
     return 1 if failures else 0
 
 
+def _parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    if ranks.speaks():
+        return parser.parse_args()
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        return parser.parse_args()
+
+
 def run(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int | None]) -> None:
     """Parse, run ``main`` and leave with the right status: 0, 1 (a part failed) or 2 (input)."""
-    args = parser.parse_args()
+    args = _parsed(parser)
+    ranks.quiet_all_but_main()
+    name = parser.prog if ranks.rank_count() == 1 else f"{parser.prog} [rank {ranks.rank()}]"
     try:
         sys.exit(main(args))
     except UserError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        if ranks.speaks():
+            print(f"{name}: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except LostRank:
+        print(
+            f"{name}: another process of this run has died; what was finished is kept, the same "
+            "command goes on",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
         print("\nstopped; what was finished is kept, the same command goes on", file=sys.stderr)
         sys.exit(130)

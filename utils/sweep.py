@@ -10,17 +10,16 @@ from torch import Tensor
 from utils.artifacts import fingerprint, json_bytes, must_make, save
 from utils.data import ABItem, OpenItem
 from utils.evaluation import Test
-from utils.journal import Journal
 from utils.measure import Settings, is_broken, result_row, start_run
 from utils.one_pass import Steer
 from utils.paths import Paths, ResultName
+from utils.ranks import Ranks
+from utils.sweep_journal import Cell, SweepJournal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llama_wrapper import LlamaWrapper
-
-Cell = tuple[int, float]
 
 
 @dataclass
@@ -76,14 +75,16 @@ class Sweep:
         paths: Paths,
         *,
         settings: Settings,
+        ranks: Ranks,
         advance: "Callable[[int], Any]",
     ) -> tuple[list[Path], list[str]]:
-        """Compute and write the pending cells.
+        """Compute the pending cells, and write them on the main rank.
 
         Args:
             wrapper: the model.
             paths: where to write.
             settings: how much is computed together.
+            ranks: the processes that share the questions.
             advance: called with the number of questions just finished.
 
         Returns:
@@ -95,51 +96,51 @@ class Sweep:
         failures: list[str] = []
         left = list(self.pending)
         while left:
-            header = {"key": key, "cells": [list(cell) for cell in left]}
-            with Journal(paths.journal(self.name.behavior, key), header) as journal:
-                # A journal that a killed run left behind has cells of its own: more, if it was
-                # killed while it wrote its files; fewer, if one of them was lost since.
-                cells = [(int(n), float(m)) for n, m in journal.header["cells"]]
-                values = self._journalled(wrapper, journal, cells, settings, advance)
-                made, failed = self._write(cells, values, wrapper, paths)
-                journal.remove()
-            written += made
-            failures += failed
-            left = [cell for cell in left if cell not in cells]
+            with SweepJournal(paths, self.name.behavior, key, left, ranks) as journal:
+                columns = self._measure(wrapper, journal, settings, ranks, advance)
+                ranks.wait()
+                if ranks.is_main:
+                    values = journal.collect(len(self.items))
+                    made, failed = self._write(journal.cells, columns, values, wrapper, paths)
+                    journal.remove()
+                    written += made
+                    failures += failed
+            left = [cell for cell in left if cell not in journal.cells]
         return written, failures
 
-    def _journalled(
+    def _measure(
         self,
         wrapper: "LlamaWrapper",
-        journal: Journal,
-        cells: Sequence[Cell],
+        journal: SweepJournal,
         settings: Settings,
+        ranks: Ranks,
         advance: "Callable[[int], Any]",
-    ) -> list[list[Any]]:
-        """Values [question][cell]; multiplier 0 is computed once however many layers there are."""
+    ) -> list[int]:
+        """Journal this rank's share; for each cell the place of its value in a question's values.
+
+        Multiplier 0 is computed once however many layers there are.
+        """
         distinct: dict[Cell | None, Steer | None] = {}
-        for n, m in cells:
+        for n, m in journal.cells:
             distinct[(n, m) if m else None] = Steer(n, m * self.vectors[n][0]) if m else None
         run = start_run(self.test, wrapper, self.prompts, list(distinct.values()), settings)
-        columns = [list(distinct).index(cell if cell[1] else None) for cell in cells]
-        found: list[list[Any]] = [[] for _ in self.prompts]
-        for number, batch in enumerate(run.batches):
-            if number >= len(journal.entries):
-                journal.append(run.measure(batch))
-            for index, values in zip(batch, journal.entries[number], strict=True):
-                found[index] = [values[column] for column in columns]
+        advance(len(journal.finished))
+        left = [batch for batch in run.batches if not journal.finished.issuperset(batch)]
+        for batch in ranks.share(left):
+            journal.append(batch, run.measure(batch))
             advance(len(batch))
-        return found
+        return [list(distinct).index(cell if cell[1] else None) for cell in journal.cells]
 
     def _write(
         self,
         cells: Sequence[Cell],
+        columns: Sequence[int],
         values: Sequence[Sequence[Any]],
         wrapper: "LlamaWrapper",
         paths: Paths,
     ) -> tuple[list[Path], list[str]]:
         written, failures = [], []
-        for column, cell in enumerate(cells):
+        for column, cell in zip(columns, cells, strict=True):
             if cell not in self.pending:
                 continue
             path = self.path(cell, paths)

@@ -1,14 +1,18 @@
 """Sums of a vector run on disk, so that a killed run goes on with the same bits.
 
 The state is a few float64 sums, whatever the number of pairs. With ``--save_activations`` the
-activations go to a raw file as they come, and are cut into the published files at the end.
+activations go to a raw file as they come, and are cut into the published files at the end. Every
+rank of a run has a state of its own; the states are put together at the end.
 """
 
 import fcntl
+import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 import torch
@@ -20,106 +24,153 @@ from utils.errors import UserError
 SAVE_EVERY_SECONDS = float(os.environ.get("CAA_SAVE_EVERY_SECONDS", "10"))
 
 
+def _raw_path(path: Path) -> Path:
+    return path.with_name(path.name + "_activations")
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(path.name + "_lock")
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path} is damaged; delete it to start these vectors again")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What states must have in common to be continued or put together.
+
+    Attributes:
+        key: hash of all inputs.
+        shape: (layers, width).
+        keep: dtype in which every activation is kept too, or ``None``.
+    """
+
+    key: str
+    shape: tuple[int, int]
+    keep: torch.dtype | None
+
+    @property
+    def pair_bytes(self) -> int:
+        """Bytes that one pair takes in the raw file."""
+        return 0 if self.keep is None else 2 * self.shape[0] * self.shape[1] * self.keep.itemsize
+
+
+@dataclass
+class State:
+    """What is summed up so far.
+
+    Attributes:
+        order: places in the data file of the pairs summed, in the order in which they were.
+        sums: sum of (matching - other) over them, float64, shape (layers, width).
+    """
+
+    order: list[int]
+    sums: Tensor
+
+    def check(self, kind: Kind) -> str:
+        head = f"{kind.key} {kind.keep} {json.dumps(self.order)} "
+        return sha256_bytes(head.encode() + self.sums.numpy().tobytes())
+
+
+def read_state(path: Path, kind: Kind) -> State | None:
+    """The state kept in a file; ``None`` if there is none, or one of another kind.
+
+    Raises:
+        UserError: it is damaged, or lacks activations.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = load_torch(path)
+        if found["key"] != f"{kind.key} {kind.keep}":
+            return None
+        state = State([int(n) for n in found["order"]], found["sums"].reshape(kind.shape))
+        whole = found["check"] == state.check(kind)
+    except (UserError, KeyError, TypeError, IndexError, RuntimeError, AttributeError) as error:
+        raise _damaged(path) from error
+    if not whole:
+        raise _damaged(path)
+    raw = _raw_path(path)
+    stored = raw.stat().st_size if raw.exists() else 0
+    if stored < len(state.order) * kind.pair_bytes:
+        raise UserError(f"{raw} is damaged; delete it and {path}")
+    return state
+
+
 class VectorSums:
-    """Running sum of (matching - other) over pairs, in float64.
+    """One rank's running sum of (matching - other) over pairs; a context manager.
+
+    Leaving the block keeps what was saved; :meth:`remove` deletes it.
 
     Args:
         path: where the state is kept while the run is unfinished.
-        key: hash of all inputs; a state of other inputs is not continued.
-        shape: (layers, width).
-        keep: also keep every activation, in this dtype.
+        kind: a state of another kind on disk is not continued.
 
     Attributes:
-        batches: number of batches summed so far.
-        pairs: number of pairs summed so far.
+        state: what is summed so far.
 
     Raises:
-        UserError: the state on disk is damaged.
+        UserError: the state on disk is damaged, or another process is at it.
     """
 
-    def __init__(
-        self, path: Path, key: str, shape: tuple[int, int], keep: torch.dtype | None
-    ) -> None:
-        self.path, self.key, self.shape, self.keep = path, f"{key} {keep}", shape, keep
-        self.batches, self.pairs = 0, 0
-        self.sums = torch.zeros(shape, dtype=torch.float64)
-        self._raw: BinaryIO | None = None
+    def __init__(self, path: Path, kind: Kind) -> None:
+        self.path, self.kind = path, kind
         self._lock = self._locked()
+        self._raw: BinaryIO | None = None
+        try:
+            found = read_state(path, kind)
+            self.state = found or State([], torch.zeros(kind.shape, dtype=torch.float64))
+            if found is None:
+                # what lies in the raw file belongs to a state that is not continued
+                _raw_path(path).unlink(missing_ok=True)
+            if kind.keep is not None:
+                self._raw = open(_raw_path(path), "a+b")  # noqa: SIM115 (closed on exit)
+                self._raw.truncate(len(self.state.order) * kind.pair_bytes)
+        except BaseException:
+            self._lock.close()
+            raise
         self._saved_at = time.monotonic()
-        self._restore()
-        if keep is not None:
-            self._raw = self._open_raw()
-
-    @property
-    def _raw_path(self) -> Path:
-        return self.path.with_name(self.path.name + "_activations")
 
     def _locked(self) -> BinaryIO:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(self._lock_path, "wb")  # noqa: SIM115 (held until finish)
+        lock = open(_lock_path(self.path), "wb")  # noqa: SIM115 (held until exit)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             lock.close()
             raise UserError(
-                f"another process is at work on the same vectors ({self._lock_path} is locked)"
+                "another process is at work on the same vectors "
+                f"({_lock_path(self.path)} is locked)"
             ) from error
         return lock
 
-    @property
-    def _lock_path(self) -> Path:
-        return self.path.with_name(self.path.name + "_lock")
+    def __enter__(self) -> "VectorSums":
+        return self
 
-    def _pair_bytes(self) -> int:
-        assert self.keep is not None
-        return 2 * self.shape[0] * self.shape[1] * self.keep.itemsize
-
-    def _restore(self) -> None:
-        try:
-            found = load_torch(self.path) if self.path.exists() else None
-        except UserError as error:
-            raise UserError(self._damaged()) from error
-        if found is not None:
-            try:
-                state = {name: found[name] for name in ("batches", "pairs", "sums", "check")}
-                other = found["key"] != self.key
-            except (KeyError, TypeError, IndexError) as error:
-                raise UserError(self._damaged()) from error
-        if found is None or other:
-            # what lies in the raw file belongs to a state that is not continued
-            self._raw_path.unlink(missing_ok=True)
-            return
-        try:
-            sums = state["sums"].reshape(self.shape)
-            whole = state["check"] == self._check(state["batches"], state["pairs"], sums)
-        except (TypeError, RuntimeError, AttributeError) as error:
-            raise UserError(self._damaged()) from error
-        if not whole:
-            raise UserError(self._damaged())
-        self.batches, self.pairs, self.sums = state["batches"], state["pairs"], sums
-
-    def _damaged(self) -> str:
-        return f"{self.path} is damaged; delete it to start these vectors again"
-
-    def _check(self, batches: int, pairs: int, sums: Tensor) -> str:
-        return sha256_bytes(f"{self.key} {batches} {pairs} ".encode() + sums.numpy().tobytes())
-
-    def _open_raw(self) -> BinaryIO:
-        raw = open(self._raw_path, "a+b")  # noqa: SIM115 (closed in finish)
-        done = self.pairs * self._pair_bytes()
-        if raw.seek(0, os.SEEK_END) < done:
-            raise UserError(f"{self._raw_path} is damaged; delete it and {self.path}")
-        raw.truncate(done)
-        return raw
-
-    def add(self, outputs: Tensor) -> None:
-        """Add one batch, shape (pairs, 2, layers, width)."""
-        difference = outputs[:, 0].double() - outputs[:, 1].double()
-        self.sums += difference.sum(dim=0)
-        self.batches += 1
-        self.pairs += len(outputs)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._raw is not None:
-            self._raw.write(outputs.to(self.keep).contiguous().view(torch.uint8).numpy().tobytes())
+            self._raw.close()
+        self._lock.close()
+
+    def add(self, pairs: Sequence[int], outputs: Tensor) -> None:
+        """Add one batch.
+
+        Args:
+            pairs: their places in the data file.
+            outputs: shape (pairs, 2, layers, width); index 0 is matching.
+        """
+        difference = outputs[:, 0].double() - outputs[:, 1].double()
+        self.state.sums += difference.sum(dim=0)
+        self.state.order += pairs
+        if self._raw is not None:
+            kept = outputs.to(self.kind.keep).contiguous().view(torch.uint8)
+            self._raw.write(kept.numpy().tobytes())
         if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
             self.save()
 
@@ -129,42 +180,61 @@ class VectorSums:
             self._raw.flush()
             os.fsync(self._raw.fileno())
         state = {
-            "key": self.key,
-            "batches": self.batches,
-            "pairs": self.pairs,
-            "sums": self.sums,
-            "check": self._check(self.batches, self.pairs, self.sums),
+            "key": f"{self.kind.key} {self.kind.keep}",
+            "order": self.state.order,
+            "sums": self.state.sums,
+            "check": self.state.check(self.kind),
         }
         write_bytes(self.path, torch_bytes(state))
         self._saved_at = time.monotonic()
 
+
+class AllSums:
+    """The states of all ranks together.
+
+    Args:
+        parts: their files, the main rank's first.
+        kind: states of another kind are passed over.
+
+    Attributes:
+        order: pairs summed, in the order of the parts.
+
+    Raises:
+        UserError: one of them is damaged.
+    """
+
+    def __init__(self, parts: Iterable[Path], kind: Kind) -> None:
+        self.kind = kind
+        read = [(path, read_state(path, kind)) for path in parts]
+        self._parts = [(path, state) for path, state in read if state is not None]
+        self.order = [pair for _, state in self._parts for pair in state.order]
+
     def means(self) -> Tensor:
         """Mean of (matching - other) over the pairs, float64, shape (layers, width)."""
-        return self.sums / self.pairs
+        return sum((s.sums for _, s in self._parts), torch.zeros(())) / len(self.order)
 
-    def activations(self, order: Sequence[int], layer: int, answer: int) -> Tensor:
+    def activations(self, layer: int, answer: int) -> Tensor:
         """The activations of one layer and answer in the order of the data file.
 
         Args:
-            order: for each pair in the order of :meth:`add` its place in the data file.
             layer: index into the layers.
             answer: 0 for matching, 1 for the other.
 
         Returns:
             Shape (pairs, width).
         """
-        assert self.keep is not None and self._raw is not None
-        self._raw.flush()
-        size = self.pairs * self._pair_bytes() // self.keep.itemsize
-        flat = torch.from_file(str(self._raw_path), size=size, dtype=self.keep)
-        stored = flat.view(self.pairs, 2, *self.shape)
-        return stored[torch.tensor(order).argsort(), answer, layer]
+        assert self.kind.keep is not None
+        stored = []
+        for path, state in self._parts:
+            shape = (len(state.order), 2, *self.kind.shape)
+            size = len(state.order) * self.kind.pair_bytes // self.kind.keep.itemsize
+            flat = torch.from_file(str(_raw_path(path)), size=size, dtype=self.kind.keep)
+            stored.append(flat.view(shape)[:, answer, layer])
+        return torch.cat(stored)[torch.tensor(self.order).argsort()]
 
-    def finish(self) -> None:
-        """Delete the state: the artefacts stand."""
-        if self._raw is not None:
-            self._raw.close()
-            self._raw_path.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
-        self._lock_path.unlink(missing_ok=True)
-        self._lock.close()
+
+def remove(parts: Sequence[Path]) -> None:
+    """Delete states, the main rank's last: the artefacts stand."""
+    for path in reversed(parts):
+        for file in (_raw_path(path), path, _lock_path(path)):
+            file.unlink(missing_ok=True)

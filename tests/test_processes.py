@@ -1,0 +1,219 @@
+"""Real processes under ``accelerate launch``: the artefacts of many are those of one."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROWS, write_json
+from running import ROOT, artifacts, call, hidden
+
+MANY = [row | {"question": f"{n}. {row['question']}"} for n in range(12) for row in ROWS]
+LAYERS = ["--layers", 0, 1, 2, 3]
+
+
+@pytest.fixture
+def many(datasets: Path) -> Path:
+    write_json(datasets / "generate/calm/generate_dataset.json", MANY)
+    write_json(datasets / "test/calm/test_dataset_ab.json", MANY)
+    questions = [{"question": row["question"]} for row in MANY[:20]]
+    write_json(datasets / "test/calm/test_dataset_open_ended.json", questions)
+    return datasets
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """One thread a process, so that one and many have the same bits."""
+    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    fixed = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PATH": tools}
+    mpi = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return os.environ | fixed | mpi | extra
+
+
+def launch(
+    script: str, *arguments: object, how: tuple[str, ...] = (), count: int = 2, **extra: str
+) -> "subprocess.Popen[str]":
+    """``accelerate launch`` through torchrun, or ``how`` says through what."""
+    port = str(29500 + os.getpid() % 20000)
+    how = how or ("--multi_gpu", "--main_process_port", port)
+    command = ["accelerate", "launch", "--num_processes", str(count), *how]
+    command += [str(ROOT / f"{script}.py"), *map(str, arguments)]
+    extra = {"ACCELERATE_USE_CPU": "true"} | extra
+    return subprocess.Popen(
+        command,
+        env=environment(**extra),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def alone(script: str, *arguments: object) -> str:
+    command = [sys.executable, str(ROOT / f"{script}.py"), *map(str, arguments)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[str, str]:
+    output, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    return output, errors
+
+
+@pytest.fixture
+def common(many: Path, tiny_folder: Path) -> list[object]:
+    return ["--behaviors", "calm", "--datasets_dir", many, "--model", tiny_folder]
+
+
+@pytest.fixture
+def prepared(common: list[object], many: Path, tmp_path: Path) -> list[object]:
+    """The vectors that a sweep needs, and its options."""
+    call("generate_vectors", *common, *LAYERS, "--limit", 20, "--artifacts_dir", tmp_path / "v")
+    call("normalize_vectors", "--datasets_dir", many, "--artifacts_dir", tmp_path / "v")
+    steered: list[object] = [*common, *LAYERS, "--multipliers", -1, 0, 1]
+    return [*steered, "--override_vector_model", "tiny-llama_limit=20"]
+
+
+def copy_vectors(tmp_path: Path, name: str) -> Path:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "normalized_vectors").symlink_to(tmp_path / "v" / "normalized_vectors")
+    return folder
+
+
+def by_mpi(tmp_path: Path) -> tuple[str, ...]:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("localhost slots=4\n")
+    return ("--cpu", "--mpirun_hostfile", str(hosts))
+
+
+@pytest.mark.parametrize("through", ["torchrun", "mpirun"])
+def test_vectors_and_activations_of_two_processes_are_those_of_one(
+    common: list[object], tmp_path: Path, through: str
+) -> None:
+    """Through MPI it is the command ``accelerate launch --num_processes 2 --cpu``."""
+    options = [*common, *LAYERS, "--save_activations", "--batch_tokens", 300]
+    alone("generate_vectors", *options, "--artifacts_dir", tmp_path / "one")
+    how = by_mpi(tmp_path) if through == "mpirun" else ()
+    output, _ = finish(
+        launch("generate_vectors", *options, "--artifacts_dir", tmp_path / "two", how=how)
+    )
+    assert output.count("wrote ") == 2, "one rank speaks (one line a folder)"
+    one, two = artifacts(tmp_path / "one"), artifacts(tmp_path / "two")
+    assert one.keys() == two.keys() and len(one) == 12
+    for name in one:
+        found = [torch.load(tmp_path / n / name, weights_only=True) for n in ("one", "two")]
+        if name.startswith("activations"):
+            assert torch.equal(*found), name
+        assert (found[0] - found[1]).abs().max() < 1e-6, name
+    assert hidden(tmp_path / "two") == []
+
+
+@pytest.mark.parametrize("kind", ["ab", "open_ended"])
+def test_the_rows_of_two_processes_are_those_of_one(
+    prepared: list[object], tmp_path: Path, kind: str
+) -> None:
+    prepared += ["--type", kind, "--batch_tokens", 150, "--batch_rows", 30, "--max_new_tokens", 6]
+    one, two = copy_vectors(tmp_path, "one"), copy_vectors(tmp_path, "two")
+    alone("prompting_with_steering", *prepared, "--artifacts_dir", one)
+    process = launch("prompting_with_steering", *prepared, "--artifacts_dir", two, count=3)
+    output, _ = finish(process)
+    found = [{n: d for n, d in artifacts(f).items() if "result" in n} for f in (one, two)]
+    assert len(found[0]) == 12
+    assert found[0] == found[1], "byte for byte"
+    assert output.count("wrote ") == 1
+    assert hidden(two) == []
+    again = alone("prompting_with_steering", *prepared, "--artifacts_dir", two)
+    assert "nothing to do" in again, "what many made is finished for one"
+
+
+def process_of(rank: int, folder: Path) -> int:
+    """The process of a rank, by its environment, among those that work in a folder."""
+    for process in Path("/proc").iterdir():
+        try:
+            words = (process / "environ").read_bytes().split(b"\0")
+            command = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if f"RANK={rank}".encode() in words and str(folder).encode() in command:
+            return int(process.name)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def kill_rank(launcher: "subprocess.Popen[str]", rank: int, folder: Path) -> None:
+    """SIGKILL one rank as soon as it has finished something."""
+    sign = ".journal_*_rank=1" if rank else ".journal_????????????????"
+    deadline = time.monotonic() + 120
+    while not any(p.stat().st_size > 200 for p in folder.rglob(sign)):
+        assert launcher.poll() is None and time.monotonic() < deadline, launcher.communicate()
+        time.sleep(0.002)
+    os.kill(process_of(rank, folder), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_when_one_rank_is_killed_all_end_and_any_number_go_on(
+    prepared: list[object], tmp_path: Path, rank: int
+) -> None:
+    prepared += ["--batch_tokens", 60]
+    one, two = copy_vectors(tmp_path, "one"), copy_vectors(tmp_path, "two")
+    alone("prompting_with_steering", *prepared, "--artifacts_dir", one)
+    process = launch("prompting_with_steering", *prepared, "--artifacts_dir", two)
+    kill_rank(process, rank, two)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "wrote" not in output
+    journals = sorted(two.rglob(".journal_*"))
+    assert len(journals) == 2
+    done = sum(len(p.read_text().splitlines()) - 1 for p in journals)
+    assert 0 < done < len(MANY), "it was killed in the middle"
+    if rank:
+        alone("prompting_with_steering", *prepared, "--artifacts_dir", two)
+    else:
+        finish(launch("prompting_with_steering", *prepared, "--artifacts_dir", two, count=3))
+    assert artifacts(two) == artifacts(one)
+    assert hidden(two) == []
+
+
+def test_wrong_input_is_said_once(common: list[object], tmp_path: Path) -> None:
+    process = launch("generate_vectors", *common, "--layers", 9, "--artifacts_dir", tmp_path)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert len(re.findall("has layers 0 to 3", errors)) == 1
+    assert not list(tmp_path.glob("vectors/*"))
+
+
+def test_a_launch_that_starts_one_process_only_says_so(
+    common: list[object], tmp_path: Path
+) -> None:
+    """Without MPI ``accelerate launch --cpu --num_processes 2`` starts one; the numbers stand."""
+    options = [*common, "--layers", 1, "--limit", 4]
+    process = launch(
+        "generate_vectors", *options, "--artifacts_dir", tmp_path / "two", how=("--cpu",)
+    )
+    _, errors = finish(process)
+    assert "accelerate has started one process only" in errors
+    alone("generate_vectors", *options, "--artifacts_dir", tmp_path / "one")
+    assert artifacts(tmp_path / "one") == artifacts(tmp_path / "two")
+
+
+def test_two_machines_without_a_shared_folder_are_told_so(
+    prepared: list[object], tmp_path: Path
+) -> None:
+    first, second = copy_vectors(tmp_path, "first"), copy_vectors(tmp_path, "second")
+    port = str(29500 + (os.getpid() + 7) % 20000)
+    processes = []
+    for machine, folder in enumerate((first, second)):
+        how = ("--multi_gpu", "--num_machines", "2", "--machine_rank", str(machine))
+        how += ("--main_process_ip", "127.0.0.1", "--main_process_port", port)
+        options = [*prepared, "--artifacts_dir", folder]
+        processes.append(launch("prompting_with_steering", *options, how=how))
+    errors = [p.communicate(timeout=120)[1] for p in processes]
+    assert processes[0].returncode != 0
+    assert "must write to the same --artifacts_dir" in errors[0]
+    assert not list(tmp_path.rglob("results_*.json"))
