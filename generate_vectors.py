@@ -204,7 +204,7 @@ def plan(
             "behavior": behavior,
             "model": choice.label,
             "weights": weights_fingerprint(choice),
-            "dtype": resolved_dtype(args.device, args.dtype),
+            "dtype": resolved_dtype(**arguments.loading_options(args)),
             "template": prompt_format.fingerprint(),
             "data": sha256_file(data[behavior]),
             "pairs": len(items[behavior]),
@@ -241,9 +241,7 @@ def main(args: argparse.Namespace) -> int:
         from llama_wrapper import LlamaWrapper
 
         ranks = Ranks()
-        wrapper = LlamaWrapper.load(
-            choice, device=args.device, dtype=args.dtype, tokenizer=tokenizer
-        )
+        wrapper = LlamaWrapper.load(choice, tokenizer=tokenizer, **arguments.loading_options(args))
         for job in unfinished:
             try:
                 written += compute(job, wrapper, label, paths, args, ranks)

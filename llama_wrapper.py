@@ -18,8 +18,11 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from utils.block_io import (
     CannotBranch,
-    allowed_square,
-    cut_argument,
+    add_from,
+    allowed_squares,
+    checked_mask,
+    cut_arguments,
+    device_of,
     find_blocks,
     hidden_of,
     join_branches,
@@ -27,7 +30,7 @@ from utils.block_io import (
     positions_of_call,
     with_hidden,
 )
-from utils.branches import AT_EMBEDDING, Layout
+from utils.branches import AT_EMBEDDING, BranchMasks, Layout
 from utils.loading import load_model, load_tokenizer
 from utils.models import ModelChoice
 from utils.prompts import PromptFormat
@@ -71,21 +74,25 @@ class LlamaWrapper:
         cls,
         choice: ModelChoice,
         *,
-        device: str = "auto",
-        dtype: str = "auto",
         tokenizer: PreTrainedTokenizerBase | None = None,
+        **options: Any,
     ) -> "LlamaWrapper":
         """Load the model that was chosen on the command line (and its tokenizer, if not given).
+
+        Args:
+            choice: which model.
+            tokenizer: its tokenizer, if it is there already.
+            options: device, dtype and so on, see :func:`utils.loading.load_model`.
 
         Raises:
             UserError: it cannot be found, fetched, loaded or steered.
         """
         tokenizer = load_tokenizer(choice) if tokenizer is None else tokenizer
-        return cls(load_model(choice, device=device, dtype=dtype), tokenizer, base=choice.base)
+        return cls(load_model(choice, **options), tokenizer, base=choice.base)
 
     @property
     def device(self) -> torch.device:
-        return self.model.get_input_embeddings().weight.device
+        return device_of(self.model.get_input_embeddings())
 
     @property
     def dtype(self) -> torch.dtype:
@@ -94,16 +101,14 @@ class LlamaWrapper:
     def prompt_format(self, system_prompt: str | None = None) -> PromptFormat:
         return PromptFormat(self.tokenizer, base=self.base, system_prompt=system_prompt)
 
-    @contextlib.contextmanager
-    def record(self, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+    def record(self, layers: Sequence[int]) -> contextlib.AbstractContextManager[dict[int, Tensor]]:
         """Keep the block outputs of the last forward pass inside the ``with`` block.
 
         Yields:
             A dictionary layer -> residual stream after that block, shape (rows, tokens, width).
             Steering that was begun before is contained in it, later steering is not.
         """
-        with self.observe({layer: self.blocks[layer] for layer in layers}) as kept:
-            yield kept
+        return self.observe({layer: self.blocks[layer] for layer in layers})
 
     @contextlib.contextmanager
     def observe(self, modules: Mapping[Key, nn.Module]) -> Iterator[dict[Key, Tensor]]:
@@ -141,28 +146,22 @@ class LlamaWrapper:
         first = torch.as_tensor(from_position).reshape(-1, 1)
         current: dict[str, Tensor] = {}
 
-        def hook_for(layer: int, delta: Tensor) -> Callable[..., Any]:
-            delta = delta.reshape(-1, 1, self.width)
-
+        def hook_for(delta: Tensor) -> Callable[..., Any]:
             def hook(_module: nn.Module, _args: Any, kwargs: Any, output: Any) -> Any:
                 hidden = hidden_of(output)
                 positions = kwargs.get("position_ids")
                 positions = current["positions"] if positions is None else positions
-                steered = positions.to(hidden.device) >= first.to(hidden.device)
-                added = torch.where(steered[..., None], delta.to(hidden), 0.0)
-                return with_hidden(output, hidden + added)
+                return with_hidden(output, add_from(hidden, delta, positions, first))
 
             return hook
 
         def note_positions(_module: nn.Module, args: Any, kwargs: Any) -> None:
             current["positions"] = positions_of_call(args, kwargs)
 
-        blocks = {layer: self.blocks[layer] for layer in deltas}
         handles = [self.decoder.register_forward_pre_hook(note_positions, with_kwargs=True)]
-        handles += [
-            block.register_forward_hook(hook_for(layer, deltas[layer]), with_kwargs=True)
-            for layer, block in blocks.items()
-        ]
+        for layer, delta in deltas.items():
+            hook = hook_for(delta.reshape(-1, 1, self.width))
+            handles.append(self.blocks[layer].register_forward_hook(hook, with_kwargs=True))
         with _hooked(handles):
             yield
 
@@ -186,19 +185,13 @@ class LlamaWrapper:
 
         def hook_for(layer: int) -> Callable[..., None]:
             def hook(_module: nn.Module, args: Any, kwargs: Any) -> None:
-                mask = self._arguments(layer, args, kwargs).get("attention_mask")
-                if mask is not None and (not isinstance(mask, Tensor) or mask.ndim != 4):
-                    raise CannotBranch(f"block {layer} takes no 4-D attention mask")
-                masks[layer] = mask
+                masks[layer] = checked_mask(self._arguments(layer, args, kwargs), layer)
 
             return hook
 
         with _hooked(self._pre_hooks(hook_for)):
             self.next_logits(ids)
-        # Most models hand all blocks one mask object: keep it one, it is looked up by identity.
-        squares = {id(m): allowed_square(m) for m in masks.values() if m is not None}
-        found = (masks[layer] for layer in range(self.n_layers))
-        return [None if mask is None else squares[id(mask)] for mask in found]
+        return allowed_squares([masks[layer] for layer in range(self.n_layers)])
 
     @contextlib.contextmanager
     def branch(
@@ -211,7 +204,8 @@ class LlamaWrapper:
 
         Inside the ``with`` block the model must be called with ``layout.total`` tokens, so that
         it prepares positions for all of them; the hooks cut every block's input down to those
-        that have joined, hand it its own mask, and append new branches.
+        that have joined, hand it its own mask, and append new branches. Of the base and of each
+        branch the last token alone is projected onto the vocabulary.
 
         Args:
             layout: where everything lies.
@@ -219,24 +213,12 @@ class LlamaWrapper:
                 order of ``layout.joins``.
             allowed: from :meth:`allowed_positions`.
         """
-        masks: dict[int, Tensor] = {}
-
-        def mask_for(layer: int, like: Tensor) -> Tensor:
-            key = id(allowed[layer])
-            if key not in masks:
-                masks[key] = layout.additive_mask(allowed[layer], self.dtype)
-            masks[key] = masks[key].to(like.device)
-            length = layout.length_at(layer)
-            return masks[key][:, :, :length, : layout.prefix + length]
+        masks = BranchMasks(layout, allowed, self.dtype)
 
         def cut_for(layer: int) -> Callable[..., Any]:
             def hook(_module: nn.Module, args: Any, kwargs: Any) -> Any:
-                length = layout.length_at(layer)
-                bound = {
-                    name: cut_argument(name, value, length, layout)
-                    for name, value in self._arguments(layer, args, kwargs).items()
-                }
-                bound["attention_mask"] = mask_for(layer, bound["hidden_states"])
+                bound = cut_arguments(self._arguments(layer, args, kwargs), layer, layout)
+                bound["attention_mask"] = masks.at(layer, bound["hidden_states"].device)
                 return (), bound
 
             return hook
@@ -248,7 +230,12 @@ class LlamaWrapper:
 
             return hook
 
+        def keep_ends(_module: nn.Module, args: Any) -> Any:
+            ends = layout.last_tokens().to(args[0].device)
+            return (args[0][:, ends], *args[1:])
+
         handles = self._pre_hooks(cut_for)
+        handles.append(self.model.get_output_embeddings().register_forward_pre_hook(keep_ends))
         for layer in set(layout.joins) - {AT_EMBEDDING}:
             handles.append(self.blocks[layer].register_forward_hook(join_for(layer)))
         with _hooked(handles):

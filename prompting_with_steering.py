@@ -120,7 +120,7 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
         "kind": f"{test.type} results",
         "model": choice.label,
         "weights": weights_fingerprint(choice),
-        "dtype": resolved_dtype(args.device, args.dtype),
+        "dtype": resolved_dtype(**arguments.loading_options(args)),
     }
     if test.type == "open_ended":
         model_inputs["max_new_tokens"] = args.max_new_tokens
@@ -176,9 +176,7 @@ def main(args: argparse.Namespace) -> int:
 
         ranks = Ranks()
         settings = Settings(args.batch_tokens, args.batch_rows, args.max_new_tokens)
-        wrapper = LlamaWrapper.load(
-            choice, device=args.device, dtype=args.dtype, tokenizer=tokenizer
-        )
+        wrapper = LlamaWrapper.load(choice, tokenizer=tokenizer, **arguments.loading_options(args))
         for sweep in sweeps:
             if not sweep.pending:
                 continue

@@ -144,13 +144,13 @@ def test_a_model_that_disagrees_is_caught(
     wrapper: LlamaWrapper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An attention that ignores the packed mask must be noticed on the test prompt."""
-    import llama_wrapper
+    from utils import block_io
 
-    cut = llama_wrapper.cut_argument
+    cut = block_io._cut
     # hand blocks positions shifted by one for the branches, as a wrong layout would
     monkeypatch.setattr(
-        llama_wrapper,
-        "cut_argument",
+        block_io,
+        "_cut",
         lambda name, value, length, layout: (
             tuple(p.roll(1, 1) for p in cut(name, value, length, layout))
             if name == "position_embeddings"

@@ -73,6 +73,16 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights and activations (auto: float32 on CPU, bfloat16 on GPU)",
     )
     group.add_argument(
+        "--load_in",
+        choices=["4bit", "8bit"],
+        help="quantise the weights while loading (bitsandbytes)",
+    )
+    group.add_argument(
+        "--device_map",
+        choices=["auto", "balanced", "sequential"],
+        help="spread a model that is larger than one device over all of them (accelerate)",
+    )
+    group.add_argument(
         "--batch_tokens",
         type=positive_int,
         metavar="N",
@@ -85,6 +95,12 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="open-ended answers decoded together (default: 100 on CPU, 512 on GPU)",
     )
+
+
+def loading_options(args: argparse.Namespace) -> dict[str, Any]:
+    """How the model is to be loaded: the keyword arguments of ``LlamaWrapper.load``."""
+    names = ("device", "dtype", "load_in", "device_map")
+    return {name: getattr(args, name) for name in names}
 
 
 def add_overwrite_argument(parser: argparse.ArgumentParser) -> None:

@@ -113,6 +113,31 @@ class Layout:
         return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]
 
 
+class BranchMasks:
+    """The additive attention masks of one packed pass, made once for all blocks that share one.
+
+    Args:
+        layout: where everything lies.
+        allowed: for each block what one plain sequence allows, see :meth:`Layout.visible`.
+        dtype: of the masks.
+    """
+
+    def __init__(
+        self, layout: Layout, allowed: Sequence[Tensor | None], dtype: torch.dtype
+    ) -> None:
+        self.layout, self.allowed, self.dtype = layout, allowed, dtype
+        self._made: dict[int, Tensor] = {}
+
+    def at(self, block: int, device: torch.device) -> Tensor:
+        """The mask of a block for the tokens that have joined before it, (rows, 1, q, k)."""
+        key = id(self.allowed[block])
+        if key not in self._made:
+            self._made[key] = self.layout.additive_mask(self.allowed[block], self.dtype)
+        self._made[key] = self._made[key].to(device)
+        length = self.layout.length_at(block)
+        return self._made[key][:, :, :length, : self.layout.prefix + length]
+
+
 def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
     """Number of leading tokens that all sequences share."""
     shortest, longest = min(map(tuple, sequences)), max(map(tuple, sequences))

@@ -66,7 +66,7 @@ class BufferedLayer(DynamicLayer):
         self._buffers = (self.keys, self.values)
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        super().batch_select_indices(indices)
+        super().batch_select_indices(indices.to(self._buffers[0].device))
         self._buffers = (self.keys, self.values)
 
 

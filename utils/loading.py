@@ -1,15 +1,17 @@
 """Loading the chosen model's weights and tokenizer with transformers."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
 from transformers.utils import logging as transformers_logging
 
 from utils.bundled_model import bundled_folder
 from utils.errors import UserError
 from utils.models import ModelChoice, hub_token
+from utils.ranks import local_rank, on_cpu_by_launcher, rank_count
 
 # The scripts have progress bars and messages of their own.
 transformers_logging.disable_progress_bar()
@@ -17,16 +19,16 @@ transformers_logging.set_verbosity_error()
 
 
 def pick_device(device: str) -> torch.device:
-    """``auto`` is the first accelerator, or the CPU.
+    """``auto`` is the first accelerator, or the CPU; each process of a launch takes its own.
 
     Raises:
         UserError: a device that torch does not have here.
     """
     if device == "auto":
-        found = (
-            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        )
-        return torch.device("cpu") if found is None else found
+        found = torch.accelerator.current_accelerator() if not on_cpu_by_launcher() else None
+        device = "cpu" if found is None or not torch.accelerator.is_available() else found.type
+    if rank_count() > 1 and device not in ("cpu", "mps") and ":" not in device:
+        device = f"{device}:{local_rank()}"
     try:
         picked = torch.device(device)
         torch.empty(0, device=picked)
@@ -41,9 +43,12 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return getattr(torch, dtype)
 
 
-def resolved_dtype(device: str, dtype: str) -> str:
-    """The dtype that these options mean here, by name."""
-    return str(pick_dtype(dtype, pick_device(device))).removeprefix("torch.")
+def resolved_dtype(
+    device: str, dtype: str, *, load_in: str | None = None, device_map: str | None = None
+) -> str:
+    """What these options mean here for the numbers, by name (where they run does not count)."""
+    name = str(pick_dtype(dtype, pick_device(device))).removeprefix("torch.")
+    return name if load_in is None else f"{name}, weights in {load_in}"
 
 
 def load_tokenizer(choice: ModelChoice) -> Any:
@@ -61,25 +66,85 @@ def load_tokenizer(choice: ModelChoice) -> Any:
         ) from error
 
 
-def load_model(choice: ModelChoice, *, device: str, dtype: str) -> Any:
+def load_model(
+    choice: ModelChoice,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    load_in: str | None = None,
+    device_map: str | None = None,
+) -> Any:
     """The model in evaluation mode, on its device.
 
+    Args:
+        choice: which model.
+        device: where it runs.
+        dtype: of its weights and activations.
+        load_in: ``4bit`` or ``8bit``: quantise the weights of its linear layers by bitsandbytes.
+        device_map: spread its blocks over all devices as accelerate decides (``auto``).
+
     Raises:
-        UserError: not found, no access, no network, or an architecture that transformers or
-            this toolkit does not know.
+        UserError: not found, no access, no network, an architecture that transformers or this
+            toolkit does not know, or options that do not go together.
     """
     place = pick_device(device)
     source, options = _source(choice)
     options["dtype"] = pick_dtype(dtype, place)
+    if load_in is not None:
+        _check_load_in(choice, load_in)
+        options["quantization_config"] = _quantization(load_in, options["dtype"])
+        options["device_map"] = {"": place}
+    if device_map is not None:
+        if rank_count() > 1:
+            raise UserError("--device_map spreads one model over all devices: start one process")
+        options["device_map"] = device_map
     if "gguf_file" in options:
         options["quantization_config"] = GgufConfig(dequantize=True)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(source, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"cannot load {choice.source}: {_first_lines(error)}") from error
+    except (RuntimeError, NotImplementedError, AttributeError) as error:
+        if load_in is None:
+            raise
+        raise UserError(
+            f"--load_in {load_in} does not work on {place}: {_first_lines(error)}"
+        ) from error
     if choice.weights is not None:
         _load_weights(model, choice.weights)
-    return model.to(place).eval()
+    return (model if "device_map" in options else model.to(place)).eval()
+
+
+def _check_load_in(choice: ModelChoice, load_in: str) -> None:
+    if choice.source.endswith(".gguf"):
+        raise UserError(f"--load_in {load_in}: a .gguf file has a quantisation of its own")
+    if choice.weights is not None:
+        raise UserError(
+            f"--load_in {load_in}: finetuned weights cannot be put into quantised ones; drop one"
+        )
+
+
+def _quantization(load_in: str, dtype: torch.dtype) -> Any:
+    """How transformers is to quantise; NF4 for 4 bits, LLM.int8() for 8.
+
+    Raises:
+        UserError: bitsandbytes is missing, or not made for this platform.
+    """
+    try:
+        import bitsandbytes  # noqa: F401
+
+        # it warns at every multiplication that it rounds, which is what was asked for
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    except (ImportError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"--load_in {load_in} needs bitsandbytes, which does not work here: "
+            f"{_first_lines(error)}"
+        ) from error
+    if load_in == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+    )
 
 
 def _source(choice: ModelChoice) -> tuple[str, dict[str, Any]]:
