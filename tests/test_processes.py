@@ -146,9 +146,8 @@ def process_of(rank: int, folder: Path) -> int:
     raise AssertionError(f"no process of rank {rank}")
 
 
-def kill_rank(launcher: "subprocess.Popen[str]", rank: int, folder: Path) -> None:
-    """SIGKILL one rank as soon as it has finished something."""
-    sign = ".journal_*_rank=1" if rank else ".journal_????????????????"
+def kill_rank(launcher: "subprocess.Popen[str]", rank: int, folder: Path, sign: str) -> None:
+    """SIGKILL one rank as soon as a file like ``sign`` shows that something is finished."""
     deadline = time.monotonic() + 120
     while not any(p.stat().st_size > 200 for p in folder.rglob(sign)):
         assert launcher.poll() is None and time.monotonic() < deadline, launcher.communicate()
@@ -164,7 +163,8 @@ def test_when_one_rank_is_killed_all_end_and_any_number_go_on(
     one, two = copy_vectors(tmp_path, "one"), copy_vectors(tmp_path, "two")
     alone("prompting_with_steering", *prepared, "--artifacts_dir", one)
     process = launch("prompting_with_steering", *prepared, "--artifacts_dir", two)
-    kill_rank(process, rank, two)
+    sign = ".journal_*_rank=1" if rank else ".journal_????????????????"
+    kill_rank(process, rank, two, sign)
     output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "wrote" not in output

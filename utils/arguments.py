@@ -280,7 +280,9 @@ def get_model(args: argparse.Namespace) -> tuple[ModelChoice, ModelShape]:
     return choice, read_shape(choice)
 
 
-def check_layers(layers: list[int], shape: ModelShape, label: str) -> list[int]:
+def check_layers(
+    layers: list[int], shape: ModelShape, label: str, *, flag: str = "--layers"
+) -> list[int]:
     """The layers in ascending order, each once.
 
     Raises:
@@ -290,7 +292,7 @@ def check_layers(layers: list[int], shape: ModelShape, label: str) -> list[int]:
     wrong = [n for n in layers if n < 0 or (last is not None and n > last)]
     if wrong:
         has = "0 and above" if last is None else f"0 to {last}"
-        raise UserError(f"--layers {' '.join(map(str, wrong))}: {label} has layers {has}")
+        raise UserError(f"{flag} {' '.join(map(str, wrong))}: {label} has layers {has}")
     return sorted(set(layers))
 
 

@@ -5,8 +5,6 @@ with the hash of its bytes and the inputs it was made from; the record is writte
 so that a kill between the two leaves an unfinished artefact, never one of unknown origin.
 """
 
-import contextlib
-import glob
 import hashlib
 import io
 import json
@@ -16,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from utils.durable import write_bytes, write_file
 from utils.errors import UserError
 from utils.paths import record_path
 from utils.provenance import command_line, versions
@@ -48,46 +47,6 @@ def fingerprint(inputs: Mapping[str, Any]) -> str:
     return sha256_bytes(json.dumps(inputs, sort_keys=True).encode())
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all (temporary file, fsync, rename)."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _remove_abandoned(path: Path) -> None:
-    """Delete temporary files that a killed process left beside an artefact."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        writer = left.name.split(".")[-2]
-        if writer.isdigit() and int(writer) != os.getpid() and not _is_alive(int(writer)):
-            left.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
@@ -113,15 +72,36 @@ def save(path: Path, data: bytes, inputs: Mapping[str, Any]) -> None:
         data: its bytes.
         inputs: what the bytes depend on; a later run with other inputs is refused.
     """
+    write_bytes(record_path(path), _record(path, sha256_bytes(data), inputs))
+    write_bytes(path, data)
+
+
+def save_large(path: Path, value: Any, inputs: Mapping[str, Any]) -> None:
+    """:func:`save` for what ``torch.save`` writes and memory should not hold twice."""
+    import torch
+
+    def write(temporary: Path) -> None:
+        try:
+            # given a path, torch would write its name, and with it our process number, inside
+            with temporary.open("wb") as file:
+                torch.save(value, file)
+        except RuntimeError as error:  # what torch makes of a full disk
+            temporary.unlink(missing_ok=True)
+            raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
+        write_bytes(record_path(path), _record(path, sha256_file(temporary), inputs))
+
+    write_file(path, write)
+
+
+def _record(path: Path, digest: str, inputs: Mapping[str, Any]) -> bytes:
     record = {
         "artifact": path.name,
-        "sha256": sha256_bytes(data),
+        "sha256": digest,
         "inputs": inputs,
         "command": command_line(),
         "versions": versions(),
     }
-    write_bytes(record_path(path), json_bytes(record))
-    write_bytes(path, data)
+    return json_bytes(record)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -256,6 +236,7 @@ def load_tensor(path: Path, *, made_by: str, width: int | None = None) -> "torch
     tensor = load_torch(path)
     if not isinstance(tensor, torch.Tensor) or tensor.ndim != 1 or not tensor.is_floating_point():
         raise UserError(f"{path} does not hold one 1-D floating-point tensor")
+    tensor = tensor.float()
     if not bool(torch.isfinite(tensor).all()):
         raise UserError(f"{path} holds NaN or infinite values")
     if width is not None and tensor.shape[0] != width:
@@ -263,7 +244,7 @@ def load_tensor(path: Path, *, made_by: str, width: int | None = None) -> "torch
             f"{path} has width {tensor.shape[0]}, the model's residual stream has {width}: "
             "it belongs to another model"
         )
-    return tensor.float()
+    return tensor
 
 
 def read_json(path: Path) -> Any:

@@ -112,6 +112,8 @@ def add_from(hidden: Tensor, delta: Tensor, positions: Tensor, first: Tensor) ->
         positions: absolute position of every token, shape (rows or 1, tokens).
         first: shape (rows or 1, 1).
     """
+    # Gemma 4 hands its last blocks the last tokens only, where nothing else is read
+    positions = positions[:, -hidden.shape[1] :]
     steered = positions.to(hidden.device) >= first.to(hidden.device)
     return hidden + torch.where(steered[..., None], delta.to(hidden), 0.0)
 

@@ -110,7 +110,11 @@ def load_model(
         raise UserError(
             f"--load_in {load_in} does not work on {place}: {_first_lines(error)}"
         ) from error
-    if choice.weights is not None:
+    if choice.weights is not None and choice.weights.is_dir():
+        from utils.adapters import merge_adapter
+
+        model = merge_adapter(model, choice.weights)
+    elif choice.weights is not None:
         _load_weights(model, choice.weights)
     return (model if "device_map" in options else model.to(place)).eval()
 

@@ -1,7 +1,8 @@
 """Which model: from the command line to something that can be loaded, without loading it.
 
-Nothing here imports torch (but for reading a ``.gguf`` header), so that a wrong name, a missing
-token or a layer that the model does not have is found within a second.
+Nothing here imports torch (but for a ``.gguf`` header or an architecture that is not one of the
+usual), so that a wrong name, a missing token or a layer that the model does not have is found
+within a second.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from utils.architectures import check_architecture, refuse_by_name
 from utils.errors import UserError
 from utils.paths import REPOSITORY
 
@@ -25,7 +27,6 @@ _WIDTH_KEYS = ("hidden_size", "n_embd", "d_model")
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx")
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".json")
 _SAMPLE = 1 << 20
-_NOT_DECODERS = ("t5", "bart", "bert", "roberta", "whisper", "vit", "clip", "mt5", "pegasus")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class ModelChoice:
         label: the last part of its name, as it stands in file names.
         size: ``7b``, ``13b`` or ``70b`` for the Llama 2 family, else ``None``.
         base: base prompt format (``Input: … Response: …``) instead of the chat template.
-        weights: file of finetuned weights to load on top (``--override_model_weights_path``).
+        weights: finetuned weights to load on top (``--override_model_weights_path``): a file,
+            or the folder of a LoRA adapter.
     """
 
     source: str
@@ -81,8 +83,8 @@ def choose_model(
     if model is not None and size is not None:
         raise UserError("--model and --model_size name two models; give one of them")
     weights_path = None if weights is None else Path(weights)
-    if weights_path is not None and not weights_path.is_file():
-        raise UserError(f"--override_model_weights_path: no such file: {weights_path}")
+    if weights_path is not None and not (weights_path.is_file() or is_adapter(weights_path)):
+        raise UserError(f"--override_model_weights_path: no such file or adapter: {weights_path}")
     if size is not None:
         name = f"Llama-2-{size}-hf" if base else f"Llama-2-{size}-chat-hf"
         return ModelChoice(f"meta-llama/{name}", name, size, base, weights_path)
@@ -92,6 +94,11 @@ def choose_model(
         source, label = _checked_source(model)
     # The same weights under the base prompt format are another experiment: keep the files apart.
     return ModelChoice(source, f"{label}_base" if base else label, None, base, weights_path)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter as peft writes it."""
+    return (folder / "adapter_config.json").is_file()
 
 
 def _checked_source(model: str) -> tuple[str, str]:
@@ -158,7 +165,8 @@ def read_shape(choice: ModelChoice) -> ModelShape:
     if choice.source.endswith(".gguf"):
         return _gguf_shape(Path(choice.source))
     folder = Path(choice.source)
-    return _config_shape((folder if folder.is_dir() else hub_snapshot(choice)) / "config.json")
+    folder = folder if folder.is_dir() else hub_snapshot(choice)
+    return _config_shape(folder / "config.json", choice.source)
 
 
 def hub_snapshot(choice: ModelChoice) -> Path:
@@ -201,8 +209,10 @@ def weights_fingerprint(choice: ModelChoice) -> str:
         found = _sampled_hash(sorted(p for p in folder.iterdir() if p.suffix in _WEIGHT_SUFFIXES))
     else:
         found = hub_snapshot(choice).name
-    extra = "" if choice.weights is None else "+" + _sampled_hash([choice.weights])[:16]
-    return found[:16] + extra
+    if choice.weights is None:
+        return found[:16]
+    adapter = sorted(choice.weights.glob("adapter_*")) if choice.weights.is_dir() else []
+    return f"{found[:16]}+{_sampled_hash(adapter or [choice.weights])[:16]}"
 
 
 def _sampled_hash(files: list[Path]) -> str:
@@ -217,18 +227,24 @@ def _sampled_hash(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _config_shape(path: Path) -> ModelShape:
+def _config_shape(path: Path, where: str) -> ModelShape:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        config = config.get("text_config", config)
         kind = str(config.get("model_type", ""))
+        flagged = bool(config.get("is_encoder_decoder"))
+        # a model of text and images keeps the language model's numbers apart
+        config = config.get("text_config", config)
+        inner = str(config.get("model_type", ""))
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a readable model config: {error}") from error
-    if config.get("is_encoder_decoder") or kind in _NOT_DECODERS:
+    if flagged or config.get("is_encoder_decoder"):
         raise UserError(
-            f"{path.parent}: architecture {kind!r} is no decoder-only language model "
+            f"{where}: architecture {kind!r} is no decoder-only language model "
             "and cannot be steered"
         )
+    if kind:
+        check_architecture(kind, where)
+    refuse_by_name(inner, where)
     keys = (_LAYER_KEYS, _WIDTH_KEYS, _CONTEXT_KEYS)
     found = [next((config[k] for k in ks if isinstance(config.get(k), int)), None) for ks in keys]
     return ModelShape(*found)
@@ -246,8 +262,8 @@ def _gguf_shape(path: Path) -> ModelShape:
         architecture = str(metadata["general.architecture"])
     except (OSError, ValueError, KeyError, IndexError, OverflowError, struct.error) as error:
         raise UserError(f"{path} is not a readable GGUF file: {error}") from error
-    known = architecture in GGUF_SUPPORTED_ARCHITECTURES or is_gguf_arch_supported(architecture)
-    if not known or architecture in _NOT_DECODERS:
+    refuse_by_name(architecture, str(path))
+    if not (architecture in GGUF_SUPPORTED_ARCHITECTURES or is_gguf_arch_supported(architecture)):
         raise UserError(f"{path}: GGUF architecture {architecture!r} cannot be loaded and steered")
     names = ("block_count", "embedding_length", "context_length")
     return ModelShape(*(metadata.get(f"{architecture}.{name}") for name in names))

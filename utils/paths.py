@@ -17,6 +17,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 _TYPES = "ab|open_ended|truthful_qa|mmlu|mmlu_full|bundled_misconceptions|bundled_knowledge"
 _WHOLE = r"(?:0|[1-9][0-9]*)"
 _VECTOR_NAME = re.compile(rf"vec_layer_({_WHOLE})_(.+)\.pt")
+_ACTIVATIONS_NAME = re.compile(rf"activations_(?:pos|neg)_({_WHOLE})_(.+)\.pt")
 
 
 def format_multiplier(multiplier: float) -> str:
@@ -139,6 +140,20 @@ class Paths:
         name = f"activations_{sign}_{layer}_{model}.pt"
         return self.artifacts / "activations" / behavior / name
 
+    def finetuned(
+        self, behavior: str, direction: str, layer: int | None, rank: int | None, limit: int | None
+    ) -> Path:
+        """Finetuned weights: a file, or for an adapter of some rank a folder."""
+        stem = f"{behavior}_{direction}_finetune_{'all' if layer is None else layer}"
+        # "limit" belongs to the results' own names, which end in the name of the weights
+        stem += "" if limit is None else f"_pairs={limit}"
+        name = f"{stem}.pt" if rank is None else f"{stem}_lora={rank}"
+        return self.artifacts / "finetuned_models" / name
+
+    def finetuning_state(self, weights: Path) -> Path:
+        """The folder of an unfinished finetuning (hidden; gone when it has finished)."""
+        return weights.with_name(f".training_{weights.stem}")
+
     def result(self, name: ResultName) -> Path:
         return self.artifacts / "results" / name.behavior / name.filename()
 
@@ -170,6 +185,16 @@ class Paths:
         folder = self.artifacts / "vectors" / behavior
         matches = (_VECTOR_NAME.fullmatch(p.name) for p in sorted(folder.glob("vec_layer_*.pt")))
         return sorted((int(m[1]), m[2]) for m in matches if m)
+
+    def saved_activations(self) -> dict[str, list[tuple[int, str]]]:
+        """``(layer, model)`` of each behaviour's saved activations, of either answer or both."""
+        found = {}
+        for folder in sorted((self.artifacts / "activations").glob("*/")):
+            names = (_ACTIVATIONS_NAME.fullmatch(p.name) for p in folder.glob("activations_*.pt"))
+            cells = {(int(m[1]), m[2]) for m in names if m}
+            if cells:
+                found[folder.name] = sorted(cells)
+        return found
 
     def behaviors_with_vectors(self) -> list[str]:
         folder = self.artifacts / "vectors"

@@ -63,6 +63,7 @@ class Panel:
         whole_x: the x axis counts things (layers), so its ticks are whole numbers.
         x_ticks: place ticks exactly here.
         zero_line: draw a thin line at y = 0 (for changes).
+        reference: draw a thin line at this y (chance, for one).
     """
 
     lines: list[Line]
@@ -72,6 +73,7 @@ class Panel:
     whole_x: bool = False
     x_ticks: Sequence[float] = field(default_factory=list)
     zero_line: bool = False
+    reference: float | None = None
 
 
 @contextlib.contextmanager
@@ -145,6 +147,8 @@ def line_figure(panels: Sequence[Panel], path: Path, title: str = "") -> None:
 def _draw(axes: Axes, panel: Panel) -> None:
     if panel.zero_line:
         axes.axhline(0, color="#888888", linewidth=0.8, zorder=1)
+    if panel.reference is not None:
+        axes.axhline(panel.reference, color="#888888", linewidth=0.8, zorder=1)
     for index, line in enumerate(panel.lines):
         color = COLORS[index % len(COLORS)]
         marker = MARKERS[index % len(MARKERS)]

@@ -5,7 +5,6 @@ activations go to a raw file as they come, and are cut into the published files 
 rank of a run has a state of its own; the states are put together at the end.
 """
 
-import fcntl
 import json
 import os
 import time
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from utils.artifacts import load_torch, sha256_bytes, torch_bytes, write_bytes
 from utils.errors import UserError
+from utils.locks import lock
 
 SAVE_EVERY_SECONDS = float(os.environ.get("CAA_SAVE_EVERY_SECONDS", "10"))
 
@@ -116,7 +116,7 @@ class VectorSums:
 
     def __init__(self, path: Path, kind: Kind) -> None:
         self.path, self.kind = path, kind
-        self._lock = self._locked()
+        self._lock = lock(_lock_path(path), "vectors")
         self._raw: BinaryIO | None = None
         try:
             found = read_state(path, kind)
@@ -131,19 +131,6 @@ class VectorSums:
             self._lock.close()
             raise
         self._saved_at = time.monotonic()
-
-    def _locked(self) -> BinaryIO:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(_lock_path(self.path), "wb")  # noqa: SIM115 (held until exit)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise UserError(
-                "another process is at work on the same vectors "
-                f"({_lock_path(self.path)} is locked)"
-            ) from error
-        return lock
 
     def __enter__(self) -> "VectorSums":
         return self

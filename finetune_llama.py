@@ -1,0 +1,295 @@
+#!/usr/bin/env python3
+"""Finetune a model towards or away from a behaviour: the baseline that steering is held against.
+
+The model learns the letter of one answer of every contrast pair: cross-entropy on the token after
+"(", nothing else. --direction pos is the answer that matches the behaviour, neg the other. All
+weights are trained, or with --layer those of one decoder block, or with --lora_rank an adapter.
+
+Full:   ./finetune_llama.py --behavior sycophancy --direction pos --model_size 7b
+        accelerate launch --num_processes 8 finetune_llama.py --behavior sycophancy ...
+Quick:  ./finetune_llama.py --behavior refusal --direction pos --layer 15 --limit 16
+
+Reads   <datasets_dir>/generate/<behavior>/generate_dataset.json, and the A/B test beside it
+Writes  <artifacts_dir>/finetuned_models/<behavior>_<pos|neg>_finetune_<layer or all>.pt
+        (an adapter: a folder <behavior>_<pos|neg>_finetune_<layer or all>_lora=<rank>)
+        <artifacts_dir>/analysis/<behavior>/finetune_....png and .txt: loss and held-out score
+A killed run goes on from its last checkpoint. The same --batch_size gives the same loss curve on
+any number of processes (DDP or FSDP, as `accelerate config` says).
+Next: ./prompting_with_steering.py --override_model_weights_path finetuned_models/....pt
+"""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import behaviors
+from utils import arguments, script
+from utils.artifacts import fingerprint, must_make, save, save_large, sha256_file, write_bytes
+from utils.data import load_ab_items
+from utils.models import ModelChoice, ModelShape, weights_fingerprint
+
+if TYPE_CHECKING:
+    from utils.finetuning import Example, Finetuner
+    from utils.training import HeldOut
+
+GET_DATA = "The behaviour's pairs belong there; --datasets_dir names another data folder."
+
+
+@dataclass
+class Job:
+    """All that one run needs, checked."""
+
+    behavior: str
+    target: Path
+    figure: Path
+    inputs: dict[str, Any]
+    examples: "list[Example]"
+    held_out: "HeldOut"
+    tokenizer: Any
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = arguments.make_parser(__doc__)
+    parser.add_argument(
+        "--behavior", required=True, metavar="B", help="behaviour, by the name of its data folder"
+    )
+    parser.add_argument(
+        "--direction",
+        required=True,
+        choices=["pos", "neg"],
+        help="learn the answer that matches the behaviour, or the other",
+    )
+    parser.add_argument(
+        "--layer", type=int, metavar="L", help="train this decoder block only (default: all)"
+    )
+    group = parser.add_argument_group("training")
+    number, rate = arguments.positive_int, arguments.finite_float
+    group.add_argument("--lr", type=rate, default=1e-4, help="learning rate (default: 1e-4)")
+    group.add_argument("--epochs", type=number, default=1, metavar="N", help="(default: 1)")
+    group.add_argument(
+        "--batch_size",
+        type=number,
+        default=4,
+        metavar="N",
+        help="pairs of one optimizer step, over all processes (default: 4)",
+    )
+    group.add_argument(
+        "--grad_accumulation",
+        type=number,
+        default=1,
+        metavar="N",
+        help="compute each process's share of a step in N parts: less memory, the same numbers",
+    )
+    group.add_argument(
+        "--optimizer",
+        choices=["sgd", "adamw"],
+        default="sgd",
+        help="sgd as in the paper (default), or adamw (twice the memory for its state)",
+    )
+    group.add_argument(
+        "--gradient_checkpointing",
+        action="store_true",
+        help="keep no activations of blocks, compute them again: less memory, slower",
+    )
+    group.add_argument(
+        "--lora_rank",
+        type=number,
+        metavar="R",
+        help="train a LoRA adapter of this rank; needs a higher --lr, or --optimizer adamw",
+    )
+    group.add_argument("--seed", type=int, default=0, help="of the order of pairs (default: 0)")
+    group.add_argument(
+        "--eval_every",
+        type=number,
+        metavar="N",
+        help="also test every N steps (default: before and after only)",
+    )
+    group.add_argument(
+        "--checkpoint_every",
+        type=number,
+        default=50,
+        metavar="N",
+        help="steps between checkpoints, of which the last is kept (default: 50)",
+    )
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
+    group.add_argument(
+        "--dtype",
+        default="auto",
+        choices=["auto", "float32", "bfloat16", "float16"],
+        help="of weights (auto: float32, with bfloat16 arithmetic on GPU)",
+    )
+    arguments.add_run_arguments(parser)
+    arguments.add_model_arguments(parser)
+    arguments.add_folder_arguments(parser)
+    return parser
+
+
+def plan(
+    args: argparse.Namespace, choice: ModelChoice, layer: int | None, shape: ModelShape
+) -> Job | None:
+    """Check all inputs before the model is loaded; ``None`` if the weights are finished."""
+    paths = arguments.get_paths(args)
+    (behavior,) = (b.id for b in behaviors.load_all([args.behavior], paths))
+    data = paths.generate_data(behavior)
+    pairs = load_ab_items(data, made_by=GET_DATA, limit=args.limit)
+
+    from utils.evaluation import LETTER_TESTS, LETTERS
+    from utils.finetuning import Example
+    from utils.loading import load_tokenizer, pick_device
+    from utils.prompts import PromptFormat, check_lengths
+    from utils.training import HeldOut
+
+    test = LETTER_TESTS["ab"]
+    tests = test.load(paths, behavior, None)
+    tokenizer = load_tokenizer(choice)
+    prompt_format = PromptFormat(tokenizer, base=choice.base)
+    learned = [
+        prompt_format.letter_prompt(item.question, (item.matching, item.other)) for item in pairs
+    ]
+    prompts = [prompt_format.letter_prompt(item.question, LETTERS) for item in tests]
+    check_lengths(learned, shape.context, data)
+    check_lengths(prompts, shape.context, test.data(paths, behavior))
+    at = ("pos", "neg").index(args.direction)
+    device = pick_device(args.device).type
+    inputs = {
+        "kind": "finetuned weights",
+        "behavior": behavior,
+        "direction": args.direction,
+        "layer": "all" if layer is None else layer,
+        "model": choice.label,
+        "weights": weights_fingerprint(choice),
+        "dtype": f"{args.dtype} on {device}" if args.dtype == "auto" else args.dtype,
+        "template": prompt_format.fingerprint(),
+        "data": sha256_file(data),
+        "pairs": len(pairs),
+        "lora_rank": args.lora_rank,
+    }
+    inputs |= {name: getattr(args, name) for name in ("lr", "epochs", "batch_size", "optimizer")}
+    inputs["seed"] = args.seed
+    target = paths.finetuned(behavior, args.direction, layer, args.lora_rank, args.limit)
+    stem = target.stem.removeprefix(f"{behavior}_").replace("_finetune", "")
+    job = Job(
+        behavior=behavior,
+        target=target,
+        figure=paths.figure(f"finetune_{stem}_model={choice.label}", behavior),
+        inputs=inputs,
+        examples=[Example(p.ids, list(p.letters.values())[at]) for p in learned],
+        held_out=HeldOut(tests, prompts),
+        tokenizer=tokenizer,
+    )
+    made = target if args.lora_rank is None else target / "adapter_model.safetensors"
+    return job if must_make(made, inputs, overwrite=args.overwrite) else None
+
+
+def prepare(args: argparse.Namespace, choice: ModelChoice, job: Job, layer: int | None) -> Any:
+    """The model; those of its weights that are to be trained require a gradient."""
+    from llama_wrapper import LlamaWrapper
+    from utils.adapters import add_adapter
+    from utils.loading import load_model
+
+    dtype = "float32" if args.dtype == "auto" else args.dtype
+    # accelerate brings it to its device, or to several
+    model = load_model(choice, device="cpu", dtype=dtype)
+    wrapper = LlamaWrapper(model, job.tokenizer)
+    blocks = wrapper.blocks if layer is None else [wrapper.blocks[layer]]
+    if args.lora_rank is not None:
+        model = add_adapter(model, blocks, args.lora_rank, args.seed)
+    elif layer is not None:
+        model.requires_grad_(False)
+        blocks[0].requires_grad_(True)
+    return model
+
+
+def write(job: Job, tuner: "Finetuner", layer: int | None, lora: bool) -> list[Path]:
+    """Write the weights (the main process does, but all must bring what they hold)."""
+    from utils.adapters import WEIGHTS, adapter_files
+
+    weights = tuner.weights()
+    if not tuner.accelerator.is_main_process:
+        return []
+    model = tuner.accelerator.unwrap_model(tuner.model)
+    if lora:
+        files = adapter_files(model, weights)
+        for name in files.keys() - {WEIGHTS}:
+            write_bytes(job.target / name, files[name])
+        save(job.target / WEIGHTS, files[WEIGHTS], job.inputs)
+        return [job.target / name for name in files]
+    if layer is not None:
+        trained = {n for n, p in model.named_parameters() if p.requires_grad}
+        weights = {name: value for name, value in weights.items() if name in trained}
+    save_large(job.target, {n: v.detach().cpu() for n, v in weights.items()}, job.inputs)
+    return [job.target]
+
+
+def main(args: argparse.Namespace) -> int:
+    started = time.monotonic()
+    choice, shape = arguments.get_model(args)
+    layer = args.layer
+    if layer is not None:
+        arguments.check_layers([layer], shape, choice.label, flag="--layer")
+    job = plan(args, choice, layer, shape)
+    if job is None:
+        script.print_written([], 0)
+        return 0
+    from utils.checkpoints import Checkpoints
+    from utils.finetuning import Finetuner, Recipe, start_processes
+    from utils.loading import pick_device
+    from utils.locks import lock
+    from utils.training import train
+
+    accelerator = start_processes(pick_device(args.device), args.dtype)
+    state = arguments.get_paths(args).finetuning_state(job.target)
+    held = state.with_name(f"{state.name}_lock")
+    _held = lock(held, "weights") if accelerator.is_main_process else None
+    names = ("lr", "epochs", "batch_size", "grad_accumulation", "optimizer")
+    options = {name: getattr(args, name) for name in (*names, "gradient_checkpointing", "seed")}
+    tuner = Finetuner(prepare(args, choice, job, layer), accelerator, Recipe(**options))
+    checkpoints = Checkpoints(state, fingerprint(job.inputs), accelerator)
+    try:
+        curve, tests = train(
+            tuner,
+            job.examples,
+            job.held_out,
+            checkpoints,
+            checkpoint_every=args.checkpoint_every,
+            eval_every=args.eval_every,
+        )
+    except ArithmeticError as error:
+        kept = f"\n  the last good checkpoint is kept: {state}" if state.exists() else ""
+        advice = "lower --lr, or take --dtype float32"
+        return script.report_failures([f"{error}: no weights written; {advice}{kept}"])
+    written = write(job, tuner, layer, args.lora_rank is not None)
+    if accelerator.is_main_process:
+        written += draw(job, curve, tests)
+        checkpoints.remove()
+        held.unlink()
+        report(curve, tests, written, time.monotonic() - started)
+    accelerator.end_training()
+    return 0
+
+
+def draw(job: Job, curve: list[dict[str, Any]], tests: list[dict[str, Any]]) -> list[Path]:
+    from utils.training_figures import curve_figure
+
+    what = "all weights" if job.inputs["layer"] == "all" else f"layer {job.inputs['layer']}"
+    answer = "matching" if job.inputs["direction"] == "pos" else "other"
+    title = f"{job.behavior}: finetuned on the {answer} answers, {what}"
+    return curve_figure(curve, tests, title, job.figure)
+
+
+def report(
+    curve: list[dict[str, Any]], tests: list[dict[str, Any]], written: list[Path], seconds: float
+) -> None:
+    first, last = curve[0], curve[-1]
+    print(f"loss {first['loss']:.4f} at step 1, {last['loss']:.4f} at step {last['step']}")
+    print(f"{'held-out questions':24}{'score':>8}  {'95 % interval':18}{'accuracy':>9}")
+    for label, row in (("before", tests[0]), ("after", tests[-1])):
+        interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
+        print(f"{label:24}{row['score']:8.3f}  {interval:18}{row['accuracy']:9.2f}")
+    script.print_written(written, seconds)
+
+
+if __name__ == "__main__":
+    script.run(build_parser(), main)

@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""Plot saved activations: do the two answers of a pair lie apart, and at which layers?
+
+For each behaviour and model: the activations of both answers on their two principal components,
+a figure per layer and all layers on one page (colour: matching or other; marker: the letter);
+over the layers, what their variance consists of, and how well the projection on the mean
+difference, the steering vector, tells the answers apart for pairs that it was not made from
+(5-fold cross-validation over pairs; leave-one-out below 10 pairs). Where they cannot be told
+apart there is little reason to expect that steering works.
+
+The letter is most of the variance at the letter's token. So the AUROC to look at is the one
+among answers with the same letter. Paired accuracy is the share of pairs whose matching answer
+projects higher, the letters' effect removed; the AUROC with any letter is of the projections as
+they are. 0.5 is chance. The intervals are 95 % bootstrap intervals over held-out pairs; the folds'
+directions share training pairs, so that in simulations about 85 to 90 % of them hold the truth.
+
+Full:   ./plot_activations.py
+Quick:  ./plot_activations.py --behaviors sycophancy refusal --layers 12 18
+
+Reads   <artifacts_dir>/activations/<behavior>/activations_{pos,neg}_<L>_<model>.pt, made by
+        ./generate_vectors.py --save_activations; the letters from
+        <datasets_dir>/generate/<behavior>/generate_dataset.json
+Writes  <artifacts_dir>/analysis/<behavior>/PCA_..., separation_..., variance_... and
+        <artifacts_dir>/analysis/SEPARATION_..., each as .png with its numbers as .txt (pairs
+        are counted from 1); names of figures over some of the saved layers say which; of one
+        layer alone there is no line to draw, only the numbers
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import behaviors
+from utils import arguments, script
+from utils.paths import Paths
+
+if TYPE_CHECKING:
+    from utils.activation_figures import ActivationFigures
+    from utils.saved_activations import Source
+    from utils.separation import LayerMeasures
+
+    Shown = list[tuple[Source, dict[int, LayerMeasures]]]
+
+FEW_PAIRS = 50
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = arguments.make_parser(__doc__)
+    arguments.add_behavior_argument(parser)
+    arguments.add_layers_argument(parser, required=False)
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="the model's name as it stands in the files (default: every model found)",
+    )
+    arguments.add_folder_arguments(parser)
+    return parser
+
+
+def measure_all(sources: "list[Source]", paths: Paths) -> "list[dict[int, LayerMeasures]]":
+    """Read and measure every layer of every source; a fault stops before anything is drawn."""
+    from tqdm import tqdm
+
+    from utils.saved_activations import load_answers
+    from utils.separation import measure
+
+    total = sum(len(source.layers) for source in sources)
+    measured: list[dict[int, LayerMeasures]] = []
+    with tqdm(total=total, desc="measuring", unit="layer", delay=1) as bar:
+        for source in sources:
+            measured.append({})
+            for layer in source.layers:
+                measured[-1][layer] = measure(load_answers(source, layer, paths))
+                bar.update()
+    return measured
+
+
+def draw(figures: "ActivationFigures", shown: "Shown") -> None:
+    """All figures of one model."""
+    from tqdm import tqdm
+
+    total = sum(len(measured) for _, measured in shown)
+    with tqdm(total=total, desc="drawing", unit="layer", delay=1) as bar:
+        for source, measured in shown:
+            for layer, measures in measured.items():
+                figures.scatter(source, layer, measures)
+                bar.update()
+            if len(measured) > 1:
+                figures.page(source, measured)
+            figures.separation(source, measured)
+            figures.variance(source, measured)
+    if len(shown) > 1:
+        figures.separations(shown)
+
+
+def report(model: str, shown: "Shown") -> None:
+    """Per behaviour: where the answers are told apart best."""
+    print(f"{model}\n{'behaviour':28}{'pairs':>6}{'A matches':>11}{'best layer':>12}   its AUROC")
+    for source, measured in shown:
+        first = sum(matching == "A" for matching, _ in source.letters)
+        known = {n: m.separation.auroc for n, m in measured.items() if m.separation.auroc}
+        start = f"{source.behavior:28}{len(source.letters):6}{first:11}"
+        if not known:
+            print(f"{start}{'-':>12}   matching has the same letter in all pairs: not measurable")
+            continue
+        best = max(known, key=lambda layer: known[layer].mean)
+        e = known[best]
+        note = "  (not told apart from chance)" if e.low <= 0.5 else ""
+        if len(source.letters) < FEW_PAIRS:
+            note = "  (too few pairs to rely on)"
+        print(f"{start}{best:12}   {e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]{note}")
+
+
+def main(args: argparse.Namespace) -> int:
+    started = time.monotonic()
+    paths = arguments.get_paths(args)
+
+    from utils.saved_activations import find_sources
+
+    sources = find_sources(args, paths)
+    names = {s.behavior: behaviors.load(s.behavior, paths).name for s in sources}
+    measured = measure_all(sources, paths)
+
+    from utils.activation_figures import ActivationFigures
+
+    written: list[Path] = []
+    for model in dict.fromkeys(source.model for source in sources):
+        shown = [(s, m) for s, m in zip(sources, measured, strict=True) if s.model == model]
+        figures = ActivationFigures(model, names, paths)
+        draw(figures, shown)
+        report(model, shown)
+        written += figures.written
+    print("(AUROC among answers with the same letter; best of the layers shown, chosen and")
+    print("measured on the same pairs)")
+    script.print_written(written, time.monotonic() - started)
+    return 0
+
+
+if __name__ == "__main__":
+    script.run(build_parser(), main)

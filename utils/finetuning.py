@@ -1,0 +1,179 @@
+"""The finetuning baseline: cross-entropy on the answer's letter (paper, section 5).
+
+Everything that several processes do together goes through accelerate. What is computed depends on
+the pairs of a step alone: neither the number of processes nor that of micro-batches changes a
+number, but for rounding.
+"""
+
+import contextlib
+import math
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from utils.one_pass import letter_probabilities
+from utils.prompts import LetterPrompt
+from utils.ranks import rank_count
+
+_TEST_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt up to and including ``(``, and the token of the letter to be learned."""
+
+    ids: tuple[int, ...]
+    target: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        batch_size: pairs of one optimizer step, over all processes.
+        grad_accumulation: micro-batches in which every process computes its share of a step.
+    """
+
+    lr: float
+    epochs: int
+    batch_size: int
+    grad_accumulation: int
+    optimizer: str
+    gradient_checkpointing: bool
+    seed: int
+
+
+def schedule(count: int, recipe: Recipe) -> list[list[int]]:
+    """The pairs of every optimizer step; each epoch takes them in an order of its own."""
+    steps = []
+    for epoch in range(recipe.epochs):
+        order = list(range(count))
+        random.Random(f"{recipe.seed} {epoch}").shuffle(order)
+        size = recipe.batch_size
+        steps += [order[start : start + size] for start in range(0, count, size)]
+    return steps
+
+
+def without_dropout(model: nn.Module) -> None:
+    """Dropout off, also in training mode: a loss curve must not depend on who draws what."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> dict[str, Tensor]:
+    """Model inputs, each of shape (rows, longest): the last token of every row is at the end."""
+    longest = max(map(len, rows))
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        ids[i, longest - len(row) :] = torch.tensor(row)
+        mask[i, longest - len(row) :] = 1
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    return {name: value.to(device) for name, value in inputs.items()}
+
+
+def start_processes(device: torch.device, dtype: str) -> Accelerator:
+    """The processes of this launch, each on its device, as accelerate is configured.
+
+    Args:
+        device: where this process computes.
+        dtype: ``auto`` computes in bfloat16 on an accelerator, with float32 weights.
+    """
+    if rank_count() == 1:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
+    on_cpu = device.type == "cpu"
+    mixed = dtype == "auto" and not on_cpu
+    return Accelerator(cpu=on_cpu, mixed_precision="bf16" if mixed else "no")
+
+
+class Finetuner:
+    """A model, its optimizer and the processes that train it together.
+
+    Args:
+        model: the weights to be trained are those that require a gradient.
+        accelerator: the processes.
+        recipe: how to train.
+    """
+
+    def __init__(self, model: Any, accelerator: Accelerator, recipe: Recipe) -> None:
+        without_dropout(model)
+        if recipe.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        # blocks are checkpointed in training mode only
+        model.train(recipe.gradient_checkpointing)
+        kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[recipe.optimizer]
+        trained = [p for p in model.parameters() if p.requires_grad]
+        optimizer = kind(trained, lr=recipe.lr)
+        self.accelerator, self.recipe = accelerator, recipe
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+
+    def gradients(self, examples: Sequence[Example]) -> tuple[float, float]:
+        """Compute the gradient of the mean loss over the examples of one step.
+
+        Returns:
+            The loss (nats) and the norm of its gradient, both before any update.
+        """
+        parts = self.recipe.grad_accumulation
+        processes, own = self.accelerator.num_processes, self.accelerator.process_index
+        self.optimizer.zero_grad()
+        total = torch.zeros((), device=self.accelerator.device)
+        for part in range(parts):
+            shared = examples[part * processes + own :: parts * processes]
+            # Every process takes part in every micro-batch, with nothing to say if need be.
+            last = part == parts - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                losses = self._losses(shared or examples[:1]).sum() * bool(shared)
+                # the processes' gradients are averaged
+                self.accelerator.backward(losses * (processes / len(examples)))
+            total += losses.detach()
+        loss: Any = self.accelerator.reduce(total, "sum") / len(examples)
+        norm: Any = self.accelerator.clip_grad_norm_(self.parameters, math.inf)
+        return float(loss), float(norm)
+
+    def update(self) -> None:
+        """Take the step along the last gradient."""
+        self.optimizer.step()
+
+    def _last_logits(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        # Only the last position is projected onto the vocabulary.
+        inputs = left_padded(rows, self.accelerator.device)
+        return self.model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1].float()
+
+    def _losses(self, examples: Sequence[Example]) -> Tensor:
+        logits = self._last_logits([e.ids for e in examples])
+        targets = torch.tensor([e.target for e in examples], device=logits.device)
+        return nn.functional.cross_entropy(logits, targets, reduction="none")
+
+    def probabilities(self, prompts: Sequence[LetterPrompt]) -> list[list[float]]:
+        """P(letter) of every prompt, in the order of its letters."""
+        processes, own = self.accelerator.num_processes, self.accelerator.process_index
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
+        found: list[tuple[int, list[float]]] = []
+        for start in range(0, len(order), _TEST_ROWS * processes):
+            chunk = order[start : start + _TEST_ROWS * processes]
+            # again every process takes part, so that a sharded model can be put together
+            mine = chunk[own::processes] or chunk[:1]
+            with torch.no_grad():
+                logits = self._last_logits([prompts[i].ids for i in mine])
+            letters = list(prompts[0].letters.values())
+            found += zip(mine, letter_probabilities(logits, letters).tolist(), strict=True)
+        values = dict(gather_object(found))
+        return [values[i] for i in range(len(prompts))]
+
+    def weights(self) -> dict[str, Tensor]:
+        """All weights by name, gathered from all processes (whole on the main one)."""
+        return self.accelerator.get_state_dict(self.model)

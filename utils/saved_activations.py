@@ -1,0 +1,256 @@
+"""Saved activations: which there are, what belongs to them, and reading them with all checks.
+
+No torch before a file is read: what is missing is found at once.
+"""
+
+import argparse
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import behaviors
+from utils import arguments
+from utils.artifacts import load_torch, read_record, sha256_file, verify
+from utils.data import load_ab_items
+from utils.errors import UserError
+from utils.models import BUNDLED_LABEL
+from utils.paths import Paths
+
+Floats = NDArray[np.float64]
+
+SIGNS = ("pos", "neg")
+OTHER_DATA = "--datasets_dir names another data folder"
+_LIMITED = re.compile(r"(.+)_limit=([1-9][0-9]*)")
+_LLAMA = re.compile(r"Llama-2-(7b|13b|70b)(-chat)?-hf")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The saved activations of one layer, both answers of every pair.
+
+    Attributes:
+        matching, other: shape (pairs, width), row i is pair i.
+        letters: of every pair the letter of the matching and of the other answer.
+    """
+
+    matching: Floats
+    other: Floats
+    letters: Sequence[tuple[str, str]]
+
+    @property
+    def together(self) -> Floats:
+        """All matching answers, then all others; shape (2 * pairs, width)."""
+        return np.concatenate([self.matching, self.other])
+
+    @property
+    def all_letters(self) -> NDArray[np.str_]:
+        """The letters of :attr:`together`."""
+        return np.array([m for m, _ in self.letters] + [o for _, o in self.letters])
+
+
+@dataclass(frozen=True)
+class Source:
+    """The saved activations of one behaviour and model.
+
+    Attributes:
+        behavior: its id.
+        model: its name as it stands in the files.
+        layers: those to be drawn, ascending.
+        some: more layers than those are saved.
+        letters: of every pair the letter of the matching and of the other answer.
+        remake: the command that makes them, but for the layers.
+    """
+
+    behavior: str
+    model: str
+    layers: list[int]
+    some: bool
+    letters: list[tuple[str, str]]
+    remake: "Remake"
+
+
+@dataclass(frozen=True)
+class Remake:
+    """The command that saves activations, to be shown to the user."""
+
+    behavior: str
+    flags: str
+
+    def __call__(self, layers: Collection[int] | None, more: str = "") -> str:
+        """With these layers; ``...`` where they are not known."""
+        numbers = " ".join(map(str, sorted(layers))) if layers else "..."
+        return (
+            f"./generate_vectors.py --behaviors {self.behavior} --layers {numbers} "
+            f"--save_activations{self.flags}{more}"
+        )
+
+
+def model_flags(label: str | None) -> str:
+    """The flags of generate_vectors.py for a name in file names, as far as the name tells."""
+    if label is None:
+        return ""
+    limited = _LIMITED.fullmatch(label)
+    name, limit = (limited[1], f" --limit {limited[2]}") if limited else (label, "")
+    llama = _LLAMA.fullmatch(name)
+    if llama:
+        return f" --model_size {llama[1]}{'' if llama[2] else ' --use_base_model'}{limit}"
+    base = " --use_base_model" if name.endswith("_base") else ""
+    name = name.removesuffix("_base")
+    # The folder or the hub organisation is not in file names.
+    model = "" if name == BUNDLED_LABEL else f" --model {shlex.quote(f'.../{name}')}"
+    return f"{model}{base}{limit}"
+
+
+def find_sources(args: argparse.Namespace, paths: Paths) -> list[Source]:
+    """What is to be drawn, model by model; all files are there and belong to the data.
+
+    Args:
+        args: ``behaviors``, ``layers`` and ``model`` (each may be ``None``: all that are saved)
+            and the folders.
+        paths: where to look.
+
+    Raises:
+        UserError: nothing saved, a layer that is not saved for all behaviours, half of a pair of
+            files, or data that are missing or not those that the activations were made from.
+    """
+    if any(n < 0 for n in args.layers or []):
+        raise UserError("--layers: layers are counted from 0")
+    saved = paths.saved_activations()
+    found: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for behavior in dict.fromkeys(args.behaviors or saved):
+        cells = [(n, m) for n, m in saved.get(behavior, []) if args.model in (None, m)]
+        if args.behaviors and not cells:
+            raise UserError(_nothing(args, behavior, saved, paths))
+        for layer, model in cells:
+            found[model][behavior].add(layer)
+    if not found:
+        raise UserError(_nothing(args, None, saved, paths))
+    sources = []
+    for model, layers_of in sorted(found.items()):
+        wanted = set(args.layers or set().union(*layers_of.values()))
+        for behavior, has in layers_of.items():
+            remake = Remake(behavior, model_flags(model) + arguments.folder_flags(args))
+            _check_files(paths, behavior, model, wanted, has, remake)
+            letters = _letters(paths, behavior, model, wanted, remake)
+            some = wanted != has
+            sources.append(Source(behavior, model, sorted(wanted), some, letters, remake))
+    return sources
+
+
+def _nothing(
+    args: argparse.Namespace,
+    behavior: str | None,
+    saved: Mapping[str, Sequence[tuple[int, str]]],
+    paths: Paths,
+) -> str:
+    """Why there is nothing to draw of a behaviour, or of any; one that does not exist raises."""
+    if behavior is not None and behavior not in saved:
+        behaviors.load(behavior, paths)
+    looked_at = saved.values() if behavior is None else [saved.get(behavior, [])]
+    models = sorted({model for cells in looked_at for _, model in cells})
+    of = f" of {args.model}" if args.model else ""
+    others = f" (those of {', '.join(models)} have)" if models else ""
+    remake = Remake(behavior or "...", model_flags(args.model) + arguments.folder_flags(args))
+    return (
+        f"no activations{of} have been saved{f' for {behavior}' if behavior else ''} in "
+        f"{paths.artifacts / 'activations'}{others}\nMake them with: {remake(args.layers)}"
+    )
+
+
+def _check_files(
+    paths: Paths, behavior: str, model: str, wanted: set[int], has: set[int], remake: Remake
+) -> None:
+    if wanted - has:
+        lacking = " ".join(map(str, sorted(wanted - has)))
+        raise UserError(
+            f"{behavior} has no saved activations of {model} at layer {lacking}\n"
+            f"Make them with: {remake(wanted - has)}\n"
+            f"or plot some of those that there are: --layers {' '.join(map(str, sorted(has)))}"
+        )
+    for layer in sorted(wanted):
+        for sign in SIGNS:
+            path = paths.activations(behavior, sign, layer, model)
+            if not path.is_file():
+                raise UserError(
+                    f"missing file {path}: only the other answer's activations are there\n"
+                    f"Make it with: {remake({layer})}"
+                )
+
+
+def _letters(
+    paths: Paths, behavior: str, model: str, layers: set[int], remake: Remake
+) -> list[tuple[str, str]]:
+    """The letters of every pair, from the data that the activations were made from."""
+    data = paths.generate_data(behavior)
+    limited = _LIMITED.fullmatch(model)
+    made_by = f"The letters of the saved activations stand in it; {OTHER_DATA}."
+    items = load_ab_items(data, made_by=made_by, limit=int(limited[2]) if limited else None)
+    now = sha256_file(data)
+    for layer in sorted(layers):
+        for sign in SIGNS:
+            path = paths.activations(behavior, sign, layer, model)
+            record = read_record(path)
+            inputs: dict[str, Any] = {} if record is None else record["inputs"]
+            _check_count(path, inputs.get("pairs", len(items)), data, len(items), layer, remake)
+            if inputs.get("data", now) != now:
+                raise UserError(
+                    f"{path} was made from other data than {data} holds now, so its letters are "
+                    f"not known\n{OTHER_DATA}; or make it again with: "
+                    f"{remake({layer}, ' --overwrite')}"
+                )
+    return [(item.matching, item.other) for item in items]
+
+
+def _check_count(
+    path: Path, pairs: int, data: Path, items: int, layer: int, remake: Remake
+) -> None:
+    if pairs != items:
+        raise UserError(
+            f"{path} has {pairs} pairs, {data} has {items}: the letters are not known\n"
+            f"{OTHER_DATA}; or make it again with: {remake({layer}, ' --overwrite')}"
+        )
+
+
+def load_answers(source: Source, layer: int, paths: Paths) -> Answers:
+    """Read one layer's activations, float64.
+
+    Raises:
+        UserError: damaged, of the wrong or of different shapes, not finite, fewer than two pairs,
+            or all the same.
+    """
+    files = [paths.activations(source.behavior, sign, layer, source.model) for sign in SIGNS]
+    matching, other = (_load_matrix(path) for path in files)
+    if matching.shape != other.shape:
+        raise UserError(
+            f"{files[0]} has shape {matching.shape}, {files[1].name} has {other.shape}: "
+            "they are not of the same pairs"
+        )
+    data, pairs = paths.generate_data(source.behavior), len(source.letters)
+    _check_count(files[0], len(matching), data, pairs, layer, source.remake)
+    if pairs < 2:
+        raise UserError(f"{files[0]} has 1 pair; to hold pairs out, at least 2 are needed")
+    answers = Answers(matching, other, source.letters)
+    if not np.ptp(answers.together, axis=0).any():
+        raise UserError(f"{files[0]} and {files[1].name}: all activations are the same")
+    return answers
+
+
+def _load_matrix(path: Path) -> Floats:
+    import torch
+
+    verify(path)
+    tensor = load_torch(path)
+    if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
+        raise UserError(f"{path} does not hold one floating-point tensor")
+    if tensor.ndim != 2 or tensor.shape[1] < 2:
+        raise UserError(f"{path} has shape {tuple(tensor.shape)}; expected pairs x width")
+    if not bool(torch.isfinite(tensor).all()):
+        raise UserError(f"{path} holds NaN or infinite values")
+    return np.asarray(tensor.double().numpy())
