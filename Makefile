@@ -33,6 +33,7 @@ lint: $(VENV)/complete
 
 bench: $(VENV)/complete
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.finetuning
 
 bench-equality: $(VENV)/complete
 	$(BIN)/python -m benchmarks.equality

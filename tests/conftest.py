@@ -16,7 +16,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from llama_wrapper import LlamaWrapper
 from utils.models import choose_model
 
-torch.set_num_threads(2)
+# Threads that wait for one another on a shared machine make a run twenty times as long.
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
@@ -39,14 +40,25 @@ SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>"]
 TINY = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4}
 GATED = TINY | {"num_key_value_heads": 2, "intermediate_size": 48}
 WINDOW = {"sliding_window": 12, "layer_types": ["sliding_attention", "full_attention"] * 2}
+EXPERTS = GATED | {"num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 FAMILIES = {
     "llama": GATED,
     "qwen2": GATED,
+    "qwen3": GATED | {"head_dim": 8},
     "mistral": GATED | {"sliding_window": 12, "head_dim": 8},
     "gemma2": GATED | WINDOW | {"head_dim": 8, "query_pre_attn_scalar": 8},
     "gemma3_text": GATED | WINDOW | {"head_dim": 8, "query_pre_attn_scalar": 8},
+    "phi3": GATED | {"sliding_window": 12},
     "gpt_neox": TINY | {"intermediate_size": 64},
     "gpt2": {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 512},
+    "mixtral": EXPERTS,
+    "qwen3_moe": EXPERTS | {"num_experts": 4, "head_dim": 8},
+    # norms behind the layers, attention beside the neurons, factors, biases, no positions
+    "olmo2": GATED,
+    "cohere2": GATED | WINDOW | {"logit_scale": 1.0},
+    "granite": GATED | {"residual_multiplier": 0.5, "attention_multiplier": 0.3},
+    "phi": GATED | {"partial_rotary_factor": 0.5},
+    "smollm3": GATED | {"no_rope_layers": [1, 0, 1, 0]},
 }
 
 QUESTIONS = [

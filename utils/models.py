@@ -234,7 +234,6 @@ def _config_shape(path: Path, where: str) -> ModelShape:
         flagged = bool(config.get("is_encoder_decoder"))
         # a model of text and images keeps the language model's numbers apart
         config = config.get("text_config", config)
-        inner = str(config.get("model_type", ""))
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a readable model config: {error}") from error
     if flagged or config.get("is_encoder_decoder"):
@@ -244,7 +243,6 @@ def _config_shape(path: Path, where: str) -> ModelShape:
         )
     if kind:
         check_architecture(kind, where)
-    refuse_by_name(inner, where)
     keys = (_LAYER_KEYS, _WIDTH_KEYS, _CONTEXT_KEYS)
     found = [next((config[k] for k in ks if isinstance(config.get(k), int)), None) for ks in keys]
     return ModelShape(*found)

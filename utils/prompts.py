@@ -7,10 +7,11 @@ any chat template and tokenizer works, or is refused with its tokens shown.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from utils.artifacts import sha256_bytes
 from utils.errors import UserError
+from utils.templates import ChatTemplate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,10 +63,12 @@ class PromptFormat:
     Args:
         tokenizer: a fast tokenizer (character offsets are needed).
         base: ``Input: question`` / ``Response: answer`` instead of the chat template.
-        system_prompt: text of the system turn, or ``None``.
+        system_prompt: text of the system turn, or ``None``. How a template takes it, and how
+            thinking is switched off, is in :mod:`utils.templates`.
 
     Raises:
-        UserError: no chat template, a slow tokenizer, or a system prompt with the base format.
+        UserError: no chat template, one that cannot be used, a slow tokenizer, or a system prompt
+            with the base format.
     """
 
     def __init__(
@@ -87,33 +90,25 @@ class PromptFormat:
         self.tokenizer = tokenizer
         self.base = base
         self.system_prompt = system_prompt
+        self.template = None if base else ChatTemplate(tokenizer, system_prompt)
 
     def fingerprint(self) -> str:
         """Hash of everything that turns a question into a prompt, the tokenizer's words aside."""
-        template = "base" if self.base else str(self.tokenizer.chat_template)
-        return sha256_bytes(repr((template, self.system_prompt)).encode())
+        source = "base" if self.template is None else str(self.tokenizer.chat_template)
+        parts = [source, self.system_prompt]
+        if self.template is not None and self.template.handling():
+            parts.append(self.template.handling())
+        return sha256_bytes(repr(tuple(parts)).encode())
 
     def instruction(self, question: str) -> str:
-        """Everything up to and including the generation prompt."""
-        if self.base:
+        """Everything up to and including the generation prompt (and its thinking block)."""
+        if self.template is None:
             return f"Input: {question.strip()}\nResponse:"
-        return self._render(self._messages(question), add_generation_prompt=True)
+        return self.template.instruction(question)
 
     def separator(self, question: str) -> str:
         """What the format puts between the instruction and an answer (one space for Llama 2)."""
-        if self.base:
-            return " "
-        marker = "ANSWER"
-        turns = [*self._messages(question), {"role": "assistant", "content": marker}]
-        whole = self._render(turns, add_generation_prompt=False)
-        instruction = self.instruction(question)
-        end = whole.rfind(marker)
-        # A template may render a finished turn unlike a generation prompt (thinking blocks):
-        # then the answer follows the generation prompt directly.
-        if end < 0 or not whole.startswith(instruction):
-            return ""
-        between = whole[len(instruction) : end]
-        return between if not between.strip() else ""
+        return " " if self.template is None else self.template.separator
 
     def letter_prompt(self, question: str, letters: tuple[str, ...]) -> LetterPrompt:
         """Tokenise ``instruction + ( + letter + )`` and find the positions.
@@ -151,35 +146,10 @@ class PromptFormat:
         instruction = self.instruction(question)
         ids, offsets = self._tokenize(instruction)
         steer_from = max(i for i, (s, e) in enumerate(offsets) if s < len(instruction) and e > s)
+        if self.base:
+            # some tokenizers end every text with an end token: nothing could follow that
+            ids = ids[: steer_from + 1]
         return OpenPrompt(ids, steer_from)
-
-    def _messages(self, question: str) -> list[dict[str, str]]:
-        user = {"role": "user", "content": question}
-        if self.system_prompt is None:
-            return [user]
-        return [{"role": "system", "content": self.system_prompt}, user]
-
-    def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-        from jinja2 import TemplateError
-
-        options: dict[str, Any] = {
-            "tokenize": False,
-            "add_generation_prompt": add_generation_prompt,
-            "enable_thinking": False,
-        }
-        try:
-            return str(self.tokenizer.apply_chat_template(messages, **options))
-        except TemplateError as error:
-            if messages[0]["role"] != "system":
-                raise UserError(f"the model's chat template fails: {error}") from error
-            # A template without a system role: the usual way is to open the user's turn with it.
-            system, user, *rest = messages
-            content = f"{system['content']}\n\n{user['content']}"
-            return str(
-                self.tokenizer.apply_chat_template(
-                    [{"role": "user", "content": content}, *rest], **options
-                )
-            )
 
     def _tokenize(self, text: str) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
         # A rendered chat template already holds the begin-of-sequence token.
