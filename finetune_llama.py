@@ -256,17 +256,18 @@ def main(args: argparse.Namespace) -> int:
             checkpoint_every=args.checkpoint_every,
             eval_every=args.eval_every,
         )
+        written = write(job, tuner, layer, args.lora_rank is not None)
     except ArithmeticError as error:
         kept = f"\n  the last good checkpoint is kept: {state}" if state.exists() else ""
         advice = "lower --lr, or take --dtype float32"
         return script.report_failures([f"{error}: no weights written; {advice}{kept}"])
-    written = write(job, tuner, layer, args.lora_rank is not None)
+    finally:
+        tuner.close()
     if accelerator.is_main_process:
         written += draw(job, curve, tests)
         checkpoints.remove()
         held.unlink()
         report(curve, tests, written, time.monotonic() - started)
-    accelerator.end_training()
     return 0
 
 

@@ -53,11 +53,14 @@ def launch(
     )
 
 
-def alone(script: str, *arguments: object) -> str:
-    command = [sys.executable, str(ROOT / f"{script}.py"), *map(str, arguments)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def alone(script: str, *arguments: object) -> None:
+    """In this process, with as many threads as the others have."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert call(script, *arguments) == 0
+    finally:
+        torch.set_num_threads(before)
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[str, str]:
@@ -74,7 +77,7 @@ def common(many: Path, tiny_folder: Path) -> list[object]:
 @pytest.fixture
 def prepared(common: list[object], many: Path, tmp_path: Path) -> list[object]:
     """The vectors that a sweep needs, and its options."""
-    call("generate_vectors", *common, *LAYERS, "--limit", 20, "--artifacts_dir", tmp_path / "v")
+    alone("generate_vectors", *common, *LAYERS, "--limit", 20, "--artifacts_dir", tmp_path / "v")
     call("normalize_vectors", "--datasets_dir", many, "--artifacts_dir", tmp_path / "v")
     steered: list[object] = [*common, *LAYERS, "--multipliers", -1, 0, 1]
     return [*steered, "--override_vector_model", "tiny-llama_limit=20"]
@@ -117,7 +120,7 @@ def test_vectors_and_activations_of_two_processes_are_those_of_one(
 
 @pytest.mark.parametrize("kind", ["ab", "open_ended"])
 def test_the_rows_of_two_processes_are_those_of_one(
-    prepared: list[object], tmp_path: Path, kind: str
+    prepared: list[object], tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepared += ["--type", kind, "--batch_tokens", 150, "--batch_rows", 30, "--max_new_tokens", 6]
     one, two = copy_vectors(tmp_path, "one"), copy_vectors(tmp_path, "two")
@@ -129,8 +132,9 @@ def test_the_rows_of_two_processes_are_those_of_one(
     assert found[0] == found[1], "byte for byte"
     assert output.count("wrote ") == 1
     assert hidden(two) == []
-    again = alone("prompting_with_steering", *prepared, "--artifacts_dir", two)
-    assert "nothing to do" in again, "what many made is finished for one"
+    capsys.readouterr()
+    alone("prompting_with_steering", *prepared, "--artifacts_dir", two)
+    assert "nothing to do" in capsys.readouterr().out, "what many made is finished for one"
 
 
 def process_of(rank: int, folder: Path) -> int:

@@ -177,3 +177,12 @@ class Finetuner:
     def weights(self) -> dict[str, Tensor]:
         """All weights by name, gathered from all processes (whole on the main one)."""
         return self.accelerator.get_state_dict(self.model)
+
+    def close(self) -> None:
+        """Part from the other processes; nothing can be done with the model afterwards."""
+        # The model must go before the group: a group that goes with it waits for a thread that
+        # waits for Python's lock, and so for ever (seen once in five runs of two processes).
+        self.model = self.optimizer = None
+        self.parameters = []
+        self.accelerator.free_memory()
+        self.accelerator.end_training()
