@@ -1,6 +1,7 @@
 """Finetuning: one curve however it is computed, resumed = uninterrupted, weights that steer."""
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -339,3 +340,30 @@ def test_what_a_real_tokenizer_and_model_folder_give_is_a_file_of_their_weights(
     for name, value in weights_of(tmp_path).items():
         assert torch.equal(loaded.model.state_dict()[name], value)
     assert (ROOT / "finetune_llama.py").stat().st_mode & 0o111
+
+
+def test_fsdp_has_the_curve_of_one_process_also_after_a_kill(
+    common: list[object], tmp_path: Path
+) -> None:
+    """Sharded over two processes by accelerate's own flags; block 2 alone is trained."""
+    options = [*common, "--direction", "pos", "--checkpoint_every", 1, "--epochs", 10]
+    options += ["--layer", 2]
+    alone("finetune_llama", *options, "--artifacts_dir", tmp_path / "one")
+    port = str(29500 + (os.getpid() + 13) % 20000)
+    how = ("--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "NO_WRAP")
+    how += ("--main_process_port", port)
+    sharded = [*options, "--artifacts_dir", tmp_path / "two"]
+    process = launch("finetune_llama", *sharded, how=how)
+    kill_rank(process, 1, tmp_path / "two", "run.json")
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert list((tmp_path / "two").rglob("run.json"))
+    finish_launch(launch("finetune_llama", *sharded, how=how))
+    one, two = curve_of(tmp_path / "one"), curve_of(tmp_path / "two")
+    assert len(one[0]) == 60
+    for table, other in zip(one, two, strict=True):
+        assert torch.allclose(torch.tensor(table), torch.tensor(other), rtol=1e-3, atol=1e-5)
+    ours, theirs = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
+    assert ours.keys() == theirs.keys() and len(ours) == 9
+    for name in ours:
+        assert torch.allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-5), name

@@ -206,10 +206,13 @@ def test_a_launch_that_starts_one_process_only_says_so(
     assert artifacts(tmp_path / "one") == artifacts(tmp_path / "two")
 
 
-def test_two_machines_without_a_shared_folder_are_told_so(
-    prepared: list[object], tmp_path: Path
+@pytest.mark.parametrize("shared", [True, False])
+def test_two_machines_need_a_shared_folder(
+    prepared: list[object], tmp_path: Path, shared: bool
 ) -> None:
-    first, second = copy_vectors(tmp_path, "first"), copy_vectors(tmp_path, "second")
+    """Two launchers on this machine, each with one process, as two machines would have."""
+    one, first = copy_vectors(tmp_path, "one"), copy_vectors(tmp_path, "first")
+    second = first if shared else copy_vectors(tmp_path, "second")
     port = str(29500 + (os.getpid() + 7) % 20000)
     processes = []
     for machine, folder in enumerate((first, second)):
@@ -218,6 +221,11 @@ def test_two_machines_without_a_shared_folder_are_told_so(
         options = [*prepared, "--artifacts_dir", folder]
         processes.append(launch("prompting_with_steering", *options, how=how))
     errors = [p.communicate(timeout=120)[1] for p in processes]
-    assert processes[0].returncode != 0
-    assert "must write to the same --artifacts_dir" in errors[0]
-    assert not list(tmp_path.rglob("results_*.json"))
+    if shared:
+        assert [p.returncode for p in processes] == [0, 0]
+        alone("prompting_with_steering", *prepared, "--artifacts_dir", one)
+        assert artifacts(first) == artifacts(one)
+    else:
+        assert processes[0].returncode != 0
+        assert "must write to the same --artifacts_dir" in errors[0]
+        assert not list(tmp_path.rglob("results_*.json"))
