@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import behaviors
-from utils import arguments, script
+from utils import arguments, commands, script
 from utils.paths import Paths
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def main(args: argparse.Namespace) -> int:
 
     from utils.vector_set import read, select
 
-    flags = arguments.folder_flags(args)
+    flags = commands.folder_flags(args)
     models = args.models and [arguments.last_part(m) for m in args.models]
     vectors, keys = select(
         paths, behaviors=args.behaviors, layers=args.layers, models=models, flags=flags

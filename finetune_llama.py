@@ -113,12 +113,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="steps between checkpoints, of which the last is kept (default: 50)",
     )
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
-    group.add_argument(
-        "--dtype",
-        default="auto",
-        choices=["auto", "float32", "bfloat16", "float16"],
-        help="of weights (auto: float32, with bfloat16 arithmetic on GPU)",
+    arguments.add_device_arguments(
+        group, "of weights (auto: float32, with bfloat16 arithmetic on GPU)"
     )
     arguments.add_run_arguments(parser)
     arguments.add_model_arguments(parser)
@@ -183,15 +179,16 @@ def plan(
     return job if must_make(made, inputs, overwrite=args.overwrite) else None
 
 
-def prepare(args: argparse.Namespace, choice: ModelChoice, job: Job, layer: int | None) -> Any:
+def prepare(
+    args: argparse.Namespace, choice: ModelChoice, job: Job, layer: int | None, device: str
+) -> Any:
     """The model; those of its weights that are to be trained require a gradient."""
     from llama_wrapper import LlamaWrapper
     from utils.adapters import add_adapter
     from utils.loading import load_model
 
     dtype = "float32" if args.dtype == "auto" else args.dtype
-    # accelerate brings it to its device, or to several
-    model = load_model(choice, device="cpu", dtype=dtype)
+    model = load_model(choice, device=device, dtype=dtype)
     wrapper = LlamaWrapper(model, job.tokenizer)
     blocks = wrapper.blocks if layer is None else [wrapper.blocks[layer]]
     if args.lora_rank is not None:
@@ -245,7 +242,11 @@ def main(args: argparse.Namespace) -> int:
     _held = lock(held, "weights") if accelerator.is_main_process else None
     names = ("lr", "epochs", "batch_size", "grad_accumulation", "optimizer")
     options = {name: getattr(args, name) for name in (*names, "gradient_checkpointing", "seed")}
-    tuner = Finetuner(prepare(args, choice, job, layer), accelerator, Recipe(**options))
+    # a model that is to be sharded may be too large for one device
+    device = "cpu" if accelerator.distributed_type == "FSDP" else str(accelerator.device)
+    model = prepare(args, choice, job, layer, device)
+    tuner = Finetuner(model, accelerator, Recipe(**options))
+    del model  # the tuner's, which must be able to free it
     checkpoints = Checkpoints(state, fingerprint(job.inputs), accelerator)
     try:
         curve, tests = train(

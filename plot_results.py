@@ -23,7 +23,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils import arguments, script
+from utils import arguments, commands, script
 from utils.errors import UserError
 from utils.models import choose_model
 from utils.paths import Paths, ResultName
@@ -96,13 +96,13 @@ def print_missing(args: argparse.Namespace, tables: "list[ScoreTable]") -> None:
             print(
                 f"{table.name.behavior}: {len(table.missing)} cells have not been judged; judge "
                 f"them with ./scoring.py --behaviors {table.name.behavior}"
-                f"{arguments.folder_flags(args)}"
+                f"{commands.folder_flags(args)}"
             )
             continue
         layers = " ".join(str(n) for n in sorted({n for n, _ in table.missing}))
         multipliers = " ".join(f"{m:g}" for m in sorted({m for _, m in table.missing}))
         sign = f" --system_prompt {table.name.system_prompt}" if table.name.system_prompt else ""
-        where = arguments.model_flags(args) + arguments.folder_flags(args)
+        where = commands.model_flags(args) + commands.folder_flags(args)
         print(
             f"{table.name.behavior}: {len(table.missing)} cells are missing; make them with\n"
             f"  ./prompting_with_steering.py --type {args.type} --behaviors {table.name.behavior} "
@@ -204,11 +204,11 @@ def main(args: argparse.Namespace) -> int:
 
 
 def nothing_message(args: argparse.Namespace, label: str, paths: Paths, *, judged: bool) -> str:
-    where = arguments.model_flags(args) + arguments.folder_flags(args)
+    where = commands.model_flags(args) + commands.folder_flags(args)
     if judged and args.type == "open_ended":
         return (
             f"the open-ended answers of {label} have not been judged\n"
-            f"Judge them with: ./scoring.py{arguments.folder_flags(args)}"
+            f"Judge them with: ./scoring.py{commands.folder_flags(args)}"
         )
     return (
         f"no results of type {args.type} for {label} in {paths.artifacts / 'results'}\n"

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import behaviors
-from utils import arguments, script
+from utils import arguments, commands, script
 from utils.artifacts import load_tensor, sha256_file
 from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape, weights_fingerprint
@@ -77,14 +77,14 @@ def load_vectors(
         )
     label = arguments.last_part(args.override_vector_model) or choice.label
     vectors: dict[int, tuple[Any, str]] = {}
-    folders = arguments.folder_flags(args)
+    folders = commands.folder_flags(args)
     for layer in layers:
         source = layer if args.override_vector is None else args.override_vector
         path = paths.vector(behavior, source, label, normalized=True)
         raw = paths.vector(behavior, source, label, normalized=False)
         command = "./normalize_vectors.py"
         if not raw.exists():
-            model = arguments.model_flags(args)
+            model = commands.model_flags(args)
             if args.override_vector_model is not None:
                 model = f" --model {args.override_vector_model}"
             generate = f"./generate_vectors.py --behaviors {behavior} --layers {source}{model}"

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import behaviors
-from utils import arguments, script
+from utils import arguments, commands, script
 from utils.errors import UserError
 from utils.paths import Paths, ResultName
 
@@ -173,7 +173,7 @@ def missing_results(args: argparse.Namespace, paths: Paths, behavior: str | None
     return (
         f"no open-ended results{which} in {paths.artifacts / 'results'}\nMake them with: "
         f"./prompting_with_steering.py --type open_ended --layers {layers} "
-        f"--multipliers {multipliers}{option}{arguments.folder_flags(args)}"
+        f"--multipliers {multipliers}{option}{commands.folder_flags(args)}"
     )
 
 

@@ -6,7 +6,6 @@ No torch here: ``--help`` and wrong input must answer at once.
 import argparse
 import math
 import os
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +64,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("compute")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
-    group.add_argument(
-        "--dtype",
-        default="auto",
-        choices=["auto", "float32", "bfloat16", "float16"],
-        help="weights and activations (auto: float32 on CPU, bfloat16 on GPU)",
-    )
+    add_device_arguments(group, "weights and activations (auto: float32 on CPU, bfloat16 on GPU)")
     group.add_argument(
         "--load_in",
         choices=["4bit", "8bit"],
@@ -94,6 +87,16 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         metavar="N",
         help="open-ended answers decoded together (default: 100 on CPU, 512 on GPU)",
+    )
+
+
+def add_device_arguments(group: argparse._ArgumentGroup, dtype_help: str) -> None:
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps ...")
+    group.add_argument(
+        "--dtype",
+        default="auto",
+        choices=["auto", "float32", "bfloat16", "float16"],
+        help=dtype_help,
     )
 
 
@@ -212,26 +215,6 @@ def variant_parts(args: argparse.Namespace) -> dict[str, Any]:
 
 def last_part(name: str | None) -> str | None:
     return None if name is None else name.rstrip("/").rsplit("/", 1)[-1]
-
-
-def model_flags(args: argparse.Namespace) -> str:
-    """The model flags of a command, to be repeated in a command that is shown to the user."""
-    flags = [
-        f" --{flag} {shlex.quote(value)}"
-        for flag in ("model", "model_size")
-        if (value := getattr(args, flag))
-    ]
-    return "".join(flags) + (" --use_base_model" if args.use_base_model else "")
-
-
-def folder_flags(args: argparse.Namespace) -> str:
-    """The folder flags of a command that is shown to the user, where they are not the default."""
-    flags = []
-    for flag, default in (("artifacts_dir", REPOSITORY), ("datasets_dir", DATASETS)):
-        value = getattr(args, flag)
-        if str(value) != str(default):
-            flags.append(f" --{flag} {shlex.quote(str(value))}")
-    return "".join(flags)
 
 
 def add_show_tokens_argument(parser: argparse.ArgumentParser) -> None:

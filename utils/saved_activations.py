@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import behaviors
-from utils import arguments
+from utils import commands
 from utils.artifacts import load_torch, read_record, sha256_file, verify
 from utils.data import load_ab_items
 from utils.errors import UserError
@@ -136,7 +136,7 @@ def find_sources(args: argparse.Namespace, paths: Paths) -> list[Source]:
     for model, layers_of in sorted(found.items()):
         wanted = set(args.layers or set().union(*layers_of.values()))
         for behavior, has in layers_of.items():
-            remake = Remake(behavior, model_flags(model) + arguments.folder_flags(args))
+            remake = Remake(behavior, model_flags(model) + commands.folder_flags(args))
             _check_files(paths, behavior, model, wanted, has, remake)
             letters = _letters(paths, behavior, model, wanted, remake)
             some = wanted != has
@@ -157,7 +157,7 @@ def _nothing(
     models = sorted({model for cells in looked_at for _, model in cells})
     of = f" of {args.model}" if args.model else ""
     others = f" (those of {', '.join(models)} have)" if models else ""
-    remake = Remake(behavior or "...", model_flags(args.model) + arguments.folder_flags(args))
+    remake = Remake(behavior or "...", model_flags(args.model) + commands.folder_flags(args))
     return (
         f"no activations{of} have been saved{f' for {behavior}' if behavior else ''} in "
         f"{paths.artifacts / 'activations'}{others}\nMake them with: {remake(args.layers)}"
