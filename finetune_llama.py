@@ -41,7 +41,7 @@ GET_DATA = "The behaviour's pairs belong there; --datasets_dir names another dat
 class Job:
     """All that one run needs, checked."""
 
-    behavior: str
+    title: str
     target: Path
     figure: Path
     inputs: dict[str, Any]
@@ -127,7 +127,8 @@ def plan(
 ) -> Job | None:
     """Check all inputs before the model is loaded; ``None`` if the weights are finished."""
     paths = arguments.get_paths(args)
-    (behavior,) = (b.id for b in behaviors.load_all([args.behavior], paths))
+    (described,) = behaviors.load_all([args.behavior], paths)
+    behavior = described.id
     data = paths.generate_data(behavior)
     pairs = load_ab_items(data, made_by=GET_DATA, limit=args.limit)
 
@@ -167,7 +168,7 @@ def plan(
     target = paths.finetuned(behavior, args.direction, layer, args.lora_rank, args.limit)
     stem = target.stem.removeprefix(f"{behavior}_").replace("_finetune", "")
     job = Job(
-        behavior=behavior,
+        title=described.name,
         target=target,
         figure=paths.figure(f"finetune_{stem}_model={choice.label}", behavior),
         inputs=inputs,
@@ -277,7 +278,7 @@ def draw(job: Job, curve: list[dict[str, Any]], tests: list[dict[str, Any]]) -> 
 
     what = "all weights" if job.inputs["layer"] == "all" else f"layer {job.inputs['layer']}"
     answer = "matching" if job.inputs["direction"] == "pos" else "other"
-    title = f"{job.behavior}: finetuned on the {answer} answers, {what}"
+    title = f"{job.title}: finetuned on the {answer} answers, {what}"
     return curve_figure(curve, tests, title, job.figure)
 
 

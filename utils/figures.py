@@ -139,7 +139,7 @@ class Figures:
                     rows += [([label, str(n), f"{multiplier:g}"], e) for n, e in known]
             title = f"{behavior.name}, multiplier {signed(multiplier)}"
             panel = Panel(lines, "layer", "change in score", title, whole_x=True)
-            panels.append(replace(panel, zero_line=True))
+            panels.append(replace(panel, reference=0.0))
         if panels:
             stem = f"VARIANTS_{self.base.stem(without=(*CELL, *VARIANT_PARTS))}"
             self._write(stem, behavior.id, panels, ["variant", "layer", "multiplier"], rows)
@@ -157,7 +157,7 @@ class Figures:
                     rows += [([behavior.id, str(n), f"{multiplier:g}"], e) for n, e in known]
             if lines:
                 panel = Panel(lines, "layer", "change in score", behavior.name, whole_x=True)
-                panels.append(replace(panel, zero_line=True))
+                panels.append(replace(panel, reference=0.0))
         if panels:
             stem = f"LAYER_SWEEPS_{shown[0][1].name.stem(without=CELL)}"
             self._write(stem, None, panels, ["behavior", "layer", "multiplier"], rows)

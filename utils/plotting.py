@@ -62,8 +62,7 @@ class Panel:
         x_label, y_label, title: texts.
         whole_x: the x axis counts things (layers), so its ticks are whole numbers.
         x_ticks: place ticks exactly here.
-        zero_line: draw a thin line at y = 0 (for changes).
-        reference: draw a thin line at this y (chance, for one).
+        reference: draw a thin line at this y (no change, or chance).
     """
 
     lines: list[Line]
@@ -72,7 +71,6 @@ class Panel:
     title: str = ""
     whole_x: bool = False
     x_ticks: Sequence[float] = field(default_factory=list)
-    zero_line: bool = False
     reference: float | None = None
 
 
@@ -121,8 +119,9 @@ def line_figure(panels: Sequence[Panel], path: Path, title: str = "") -> None:
     several = len(panels) > 1
     with drawing(lines, columns, size=size, sharex=several, sharey=several) as (figure, grid):
         places = list(grid.flat)
+        labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
         for axes, panel in zip(places, panels, strict=False):
-            _draw(axes, panel)
+            _draw(axes, panel, labels)
         for axes in places[len(panels) :]:
             axes.set_visible(False)
         for axes in places[max(0, len(panels) - columns) : len(panels)]:
@@ -131,27 +130,35 @@ def line_figure(panels: Sequence[Panel], path: Path, title: str = "") -> None:
         figure.supylabel(panels[0].y_label, fontsize=STYLE["font.size"])
         if title:
             figure.suptitle(title, fontsize=STYLE["axes.titlesize"], x=0.02, ha="left")
-        handles, labels = places[0].get_legend_handles_labels()
         if len(labels) > 1:
-            wide = max(map(len, labels)) > 30
-            figure.legend(
-                handles,
-                labels,
-                loc="outside upper center",
-                ncols=1 if wide else min(len(labels), 3),
-                frameon=False,
-            )
+            _legend(figure, places, labels)
         save_figure(figure, path)
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
-    if panel.zero_line:
-        axes.axhline(0, color="#888888", linewidth=0.8, zorder=1)
+def _legend(figure: Figure, places: Sequence[Axes], labels: Sequence[str]) -> None:
+    """One legend for lines of all panels, in as many columns as fit above them."""
+    found: dict[Any, Any] = {}
+    for axes in places:
+        handles, names = axes.get_legend_handles_labels()
+        found |= dict(zip(names, handles, strict=True))
+    room = int(figure.get_figwidth() * 13)  # characters of the legend's size
+    fitting = max(1, room // (max(map(len, labels)) + 6))
+    figure.legend(
+        [found[label] for label in labels],
+        labels,
+        loc="outside upper center",
+        ncols=min(fitting, len(labels), 3),
+        frameon=False,
+    )
+
+
+def _draw(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
+    """Draw one panel; a label has the same colour and marker in all of them."""
     if panel.reference is not None:
         axes.axhline(panel.reference, color="#888888", linewidth=0.8, zorder=1)
-    for index, line in enumerate(panel.lines):
-        color = COLORS[index % len(COLORS)]
-        marker = MARKERS[index % len(MARKERS)]
+    for line in panel.lines:
+        index = labels.index(line.label)
+        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
         mean = [e.mean for e in line.y]
         axes.plot(line.x, mean, color=color, marker=marker, label=line.label, zorder=3)
         low, high = [e.low for e in line.y], [e.high for e in line.y]
