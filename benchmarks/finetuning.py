@@ -9,7 +9,6 @@ table and writes benchmarks/finetuning.json.
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -49,6 +48,14 @@ def examples() -> list[Example]:
     return [Example(p.ids, next(iter(p.letters.values()))) for p in prompts]
 
 
+def peak_gb() -> float:
+    """Most memory resident since the last call (Linux), in GB."""
+    status = Path("/proc/self/status").read_text()
+    (line,) = (x for x in status.splitlines() if x.startswith("VmHWM"))
+    Path("/proc/self/clear_refs").write_text("5")
+    return int(line.split()[1]) / 1e6
+
+
 def measure(way: str) -> dict[str, float]:
     """A few steps in this process: median seconds of one, its peak memory, the first loss."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
@@ -57,13 +64,14 @@ def measure(way: str) -> dict[str, float]:
     kind = Finetuner if way == WAYS[0] else EveryPosition
     tuner = kind(model, start_processes(torch.device("cpu"), "float32"), recipe)
     found, times, losses = examples(), [], []
+    loading = peak_gb()
     for step in range(STEPS):
         start = time.perf_counter()
         losses.append(tuner.gradients(found[step * BATCH : (step + 1) * BATCH])[0])
         tuner.update()
         times.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {"seconds": statistics.median(times), "peak_gb": peak, "loss": losses[-1]}
+    values = {"seconds": statistics.median(times), "loss": losses[-1]}
+    return values | {"peak_gb": peak_gb(), "loading_gb": loading}
 
 
 def main() -> None:
@@ -79,6 +87,7 @@ def main() -> None:
         way: {
             "steps_per_second": 1 / statistics.median(r["seconds"] for r in found),
             "peak_gb": min(r["peak_gb"] for r in found),
+            "loading_gb": min(r["loading_gb"] for r in found),
             "loss_after": found[0]["loss"],
         }
         for way, found in runs.items()
@@ -86,8 +95,8 @@ def main() -> None:
     for way, values in report.items():
         print(
             f"finetuning, {way:14} {values['steps_per_second']:6.3f} steps of {BATCH} pairs a "
-            f"second, peak {values['peak_gb']:.2f} GB, loss of the last step "
-            f"{values['loss_after']:.6f}"
+            f"second, peak {values['peak_gb']:.2f} GB (loading {values['loading_gb']:.2f}), "
+            f"loss of the last step {values['loss_after']:.6f}"
         )
     path = Path(REPOSITORY / "benchmarks" / "finetuning.json")
     path.write_text(json.dumps(report, indent=2) + "\n")
