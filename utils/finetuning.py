@@ -90,12 +90,12 @@ def start_processes(device: torch.device, dtype: str) -> Accelerator:
 
     Args:
         device: where this process computes.
-        dtype: ``auto`` computes in bfloat16 on an accelerator, with float32 weights.
+        dtype: ``auto`` computes in bfloat16 on a GPU, with float32 weights.
     """
     if rank_count() == 1:
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
     on_cpu = device.type == "cpu"
-    mixed = dtype == "auto" and not on_cpu
+    mixed = dtype == "auto" and device.type in ("cuda", "xpu")
     return Accelerator(cpu=on_cpu, mixed_precision="bf16" if mixed else "no")
 
 
