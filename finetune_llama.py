@@ -26,12 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 import behaviors
 from utils import arguments, script
-from utils.artifacts import fingerprint, must_make, save, save_large, sha256_file, write_bytes
+from utils.artifacts import fingerprint, must_make, sha256_file
 from utils.data import load_ab_items
+from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape, weights_fingerprint
 
 if TYPE_CHECKING:
-    from utils.finetuning import Example, Finetuner
+    from utils.finetuning import Example
     from utils.training import HeldOut
 
 GET_DATA = "The behaviour's pairs belong there; --datasets_dir names another data folder."
@@ -48,6 +49,12 @@ class Job:
     examples: "list[Example]"
     held_out: "HeldOut"
     tokenizer: Any
+    state: Path
+    finished: bool
+
+    @property
+    def lock(self) -> Path:
+        return self.state.with_name(f"{self.state.name}_lock")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -124,8 +131,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def plan(
     args: argparse.Namespace, choice: ModelChoice, layer: int | None, shape: ModelShape
-) -> Job | None:
-    """Check all inputs before the model is loaded; ``None`` if the weights are finished."""
+) -> Job:
+    """Check all inputs before the model is loaded."""
     paths = arguments.get_paths(args)
     (described,) = behaviors.load_all([args.behavior], paths)
     behavior = described.id
@@ -166,8 +173,9 @@ def plan(
     inputs |= {name: getattr(args, name) for name in ("lr", "epochs", "batch_size", "optimizer")}
     inputs["seed"] = args.seed
     target = paths.finetuned(behavior, args.direction, layer, args.lora_rank, args.limit)
-    stem = target.stem.removeprefix(f"{behavior}_").replace("_finetune", "")
-    job = Job(
+    stem = target.name.removesuffix(".pt").removeprefix(f"{behavior}_").replace("_finetune", "")
+    made = target if args.lora_rank is None else target / "adapter_model.safetensors"
+    return Job(
         title=described.name,
         target=target,
         figure=paths.figure(f"finetune_{stem}_model={choice.label}", behavior),
@@ -175,9 +183,9 @@ def plan(
         examples=[Example(p.ids, list(p.letters.values())[at]) for p in learned],
         held_out=HeldOut(tests, prompts),
         tokenizer=tokenizer,
+        state=paths.finetuning_state(target),
+        finished=not must_make(made, inputs, overwrite=args.overwrite),
     )
-    made = target if args.lora_rank is None else target / "adapter_model.safetensors"
-    return job if must_make(made, inputs, overwrite=args.overwrite) else None
 
 
 def prepare(
@@ -200,47 +208,18 @@ def prepare(
     return model
 
 
-def write(job: Job, tuner: "Finetuner", layer: int | None, lora: bool) -> list[Path]:
-    """Write the weights (the main process does, but all must bring what they hold)."""
-    from utils.adapters import WEIGHTS, adapter_files
-
-    weights = tuner.weights()
-    if not tuner.accelerator.is_main_process:
-        return []
-    model = tuner.accelerator.unwrap_model(tuner.model)
-    if lora:
-        files = adapter_files(model, weights)
-        for name in files.keys() - {WEIGHTS}:
-            write_bytes(job.target / name, files[name])
-        save(job.target / WEIGHTS, files[WEIGHTS], job.inputs)
-        return [job.target / name for name in files]
-    if layer is not None:
-        trained = {n for n, p in model.named_parameters() if p.requires_grad}
-        weights = {name: value for name, value in weights.items() if name in trained}
-    save_large(job.target, {n: v.detach().cpu() for n, v in weights.items()}, job.inputs)
-    return [job.target]
-
-
-def main(args: argparse.Namespace) -> int:
-    started = time.monotonic()
-    choice, shape = arguments.get_model(args)
-    layer = args.layer
-    if layer is not None:
-        arguments.check_layers([layer], shape, choice.label, flag="--layer")
-    job = plan(args, choice, layer, shape)
-    if job is None:
-        script.print_written([], 0)
-        return 0
+def finetune(
+    args: argparse.Namespace, choice: ModelChoice, job: Job, layer: int | None, accelerator: Any
+) -> int:
+    """Train, draw and write; goes on from the last checkpoint of a killed run."""
     from utils.checkpoints import Checkpoints
-    from utils.finetuning import Finetuner, Recipe, start_processes
-    from utils.loading import pick_device
+    from utils.finetuning import Finetuner, Recipe
     from utils.locks import lock
+    from utils.trained_weights import write_weights
     from utils.training import train
 
-    accelerator = start_processes(pick_device(args.device), args.dtype)
-    state = arguments.get_paths(args).finetuning_state(job.target)
-    held = state.with_name(f"{state.name}_lock")
-    _held = lock(held, "weights") if accelerator.is_main_process else None
+    started = time.monotonic()
+    held = lock(job.lock, "weights") if accelerator.is_main_process else None
     names = ("lr", "epochs", "batch_size", "grad_accumulation", "optimizer")
     options = {name: getattr(args, name) for name in (*names, "gradient_checkpointing", "seed")}
     # a model that is to be sharded may be too large for one device
@@ -248,28 +227,55 @@ def main(args: argparse.Namespace) -> int:
     model = prepare(args, choice, job, layer, device)
     tuner = Finetuner(model, accelerator, Recipe(**options))
     del model  # the tuner's, which must be able to free it
-    checkpoints = Checkpoints(state, fingerprint(job.inputs), accelerator)
     try:
-        curve, tests = train(
-            tuner,
-            job.examples,
-            job.held_out,
-            checkpoints,
-            checkpoint_every=args.checkpoint_every,
-            eval_every=args.eval_every,
-        )
-        written = write(job, tuner, layer, args.lora_rank is not None)
+        checkpoints = Checkpoints(job.state, fingerprint(job.inputs), accelerator)
+        every = {"checkpoint_every": args.checkpoint_every, "eval_every": args.eval_every}
+        curve, tests = train(tuner, job.examples, job.held_out, checkpoints, **every)
+        weights = tuner.weights()
+        if held is not None:
+            # The weights say that the run has finished, so they come last.
+            written = draw(job, curve, tests)
+            written += write_weights(tuner, weights, job.target, job.inputs)
+            clean_up(job)
+            report(curve, tests, written, time.monotonic() - started)
     except ArithmeticError as error:
-        kept = f"\n  the last good checkpoint is kept: {state}" if state.exists() else ""
+        kept = f"\n  the last good checkpoint is kept: {job.state}" if job.state.exists() else ""
         advice = "lower --lr, or take --dtype float32"
         return script.report_failures([f"{error}: no weights written; {advice}{kept}"])
     finally:
         tuner.close()
+    return 0
+
+
+def clean_up(job: Job) -> None:
+    """Delete what a run keeps until it has finished."""
+    from utils.checkpoints import remove_states
+
+    remove_states(job.state)
+    job.lock.unlink(missing_ok=True)
+
+
+def main(args: argparse.Namespace) -> int:
+    choice, shape = arguments.get_model(args)
+    layer = args.layer
+    if layer is not None:
+        arguments.check_layers([layer], shape, choice.label, flag="--layer")
+    job = plan(args, choice, layer, shape)
+
+    from utils.finetuning import all_agree, start_processes
+    from utils.loading import pick_device
+
+    accelerator = start_processes(pick_device(args.device), args.dtype)
+    if not all_agree(job.finished):
+        raise UserError(
+            f"{job.target} is finished for some of the processes only: all must write to the same "
+            "--artifacts_dir, on a shared file system"
+        )
+    if not job.finished:
+        return finetune(args, choice, job, layer, accelerator)
     if accelerator.is_main_process:
-        written += draw(job, curve, tests)
-        checkpoints.remove()
-        held.unlink()
-        report(curve, tests, written, time.monotonic() - started)
+        clean_up(job)
+    script.print_written([], 0)
     return 0
 
 

@@ -160,6 +160,11 @@ def write(
             f"{missing} of {len(job.prompts)} pairs are missing in {paths.artifacts}: all "
             "processes must write to the same --artifacts_dir, on a shared file system"
         )
+    if len(found.order) > len(set(found.order)):
+        raise UserError(
+            f"some pairs of {job.behavior} were summed twice, by two runs at once; delete the "
+            f"hidden .progress_ files in {paths.vector_progress(job.behavior, label).parent}"
+        )
     means = found.means()
     if not bool(means.isfinite().all()):
         raise ArithmeticError(

@@ -19,6 +19,7 @@ from llama_wrapper import LlamaWrapper
 from utils.errors import UserError
 from utils.finetuning import Example, Finetuner, Recipe, left_padded, schedule, start_processes
 from utils.models import choose_model
+from utils.paths import Paths
 
 MANY = [row | {"question": f"{n}. {row['question']}"} for n in range(3) for row in ROWS]
 RECIPE = Recipe(
@@ -342,28 +343,86 @@ def test_what_a_real_tokenizer_and_model_folder_give_is_a_file_of_their_weights(
     assert (ROOT / "finetune_llama.py").stat().st_mode & 0o111
 
 
-def test_fsdp_has_the_curve_of_one_process_also_after_a_kill(
+def test_sharding_that_accelerate_would_leave_out_is_refused(
     common: list[object], tmp_path: Path
 ) -> None:
-    """Sharded over two processes by accelerate's own flags; block 2 alone is trained."""
-    options = [*common, "--direction", "pos", "--checkpoint_every", 1, "--epochs", 10]
-    options += ["--layer", 2]
-    alone("finetune_llama", *options, "--artifacts_dir", tmp_path / "one")
-    port = str(29500 + (os.getpid() + 13) % 20000)
+    """On a CPU accelerate makes DDP of FSDP without a word."""
+    options = [*common, "--direction", "pos", "--artifacts_dir", tmp_path]
     how = ("--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "NO_WRAP")
-    how += ("--main_process_port", port)
-    sharded = [*options, "--artifacts_dir", tmp_path / "two"]
-    process = launch("finetune_llama", *sharded, how=how)
-    kill_rank(process, 1, tmp_path / "two", "run.json")
-    process.communicate(timeout=60)
+    how += ("--main_process_port", str(29500 + (os.getpid() + 13) % 20000))
+    _, errors = (process := launch("finetune_llama", *options, how=how)).communicate(timeout=90)
     assert process.returncode != 0
-    assert list((tmp_path / "two").rglob("run.json"))
-    finish_launch(launch("finetune_llama", *sharded, how=how))
-    one, two = curve_of(tmp_path / "one"), curve_of(tmp_path / "two")
-    assert len(one[0]) == 60
-    for table, other in zip(one, two, strict=True):
-        assert torch.allclose(torch.tensor(table), torch.tensor(other), rtol=1e-3, atol=1e-5)
-    ours, theirs = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
-    assert ours.keys() == theirs.keys() and len(ours) == 9
-    for name in ours:
-        assert torch.allclose(ours[name], theirs[name], rtol=1e-3, atol=1e-5), name
+    assert "does not shard a model (FSDP) on this device" in errors
+    assert not list(tmp_path.glob("finetuned_models/*.pt"))
+
+
+def test_two_machines_without_a_shared_folder_do_not_wait_for_one_another(
+    common: list[object], tmp_path: Path
+) -> None:
+    """The second has finished weights, the first has none."""
+    options = [*common, "--direction", "pos"]
+    alone("finetune_llama", *options, "--artifacts_dir", tmp_path / "second")
+    port = str(29500 + (os.getpid() + 17) % 20000)
+    processes = []
+    for machine, name in enumerate(("first", "second")):
+        how = ("--multi_gpu", "--num_machines", "2", "--machine_rank", str(machine))
+        how += ("--main_process_ip", "127.0.0.1", "--main_process_port", port)
+        folder = ["--artifacts_dir", tmp_path / name]
+        processes.append(launch("finetune_llama", *options, *folder, how=how))
+    errors = [p.communicate(timeout=90)[1] for p in processes]
+    assert all(p.returncode != 0 for p in processes)
+    assert "finished for some of the processes only" in errors[0]
+
+
+def test_what_was_killed_between_picture_and_weights_is_made_again(
+    common: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*common, "--direction", "pos", "--artifacts_dir", tmp_path, "--checkpoint_every", 2]
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("utils.training_figures.curve_figure", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            call("finetune_llama", *options)
+    assert not list(tmp_path.glob("finetuned_models/*.pt")), "the weights come last"
+    assert call("finetune_llama", *options) == 0
+    assert len(artifacts(tmp_path / "analysis")) == 2
+    assert hidden(tmp_path / "finetuned_models") == []
+    (tmp_path / "finetuned_models/.training_calm_pos_finetune_all/step_2").mkdir(parents=True)
+    assert call("finetune_llama", *options) == 0
+    assert not list(tmp_path.glob("finetuned_models/.training*")), "nor after a kill in cleaning up"
+
+
+def test_what_a_kill_leaves_of_a_state_is_no_state(common: list[object], tmp_path: Path) -> None:
+    options = [*common, "--direction", "pos", "--artifacts_dir", tmp_path]
+    folder = tmp_path / "finetuned_models/.training_calm_pos_finetune_all"
+    (folder / "step_3").mkdir(parents=True)
+    (folder / "step_4.old.tmp").mkdir()
+    assert call("finetune_llama", *options) == 0
+    assert not folder.exists()
+
+
+def test_a_full_disk_stops_with_one_message(
+    common: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object, **_kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("accelerate.Accelerator.save_state", full)
+    options = [*common, "--direction", "pos", "--artifacts_dir", tmp_path, "--checkpoint_every", 1]
+    with pytest.raises(UserError, match=r"cannot write .*No space left"):
+        call("finetune_llama", *options)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_runs_of_behaviours_with_a_dot_are_kept_apart(tmp_path: Path) -> None:
+    paths = Paths(tmp_path, tmp_path)
+    states = {
+        paths.finetuning_state(paths.finetuned(behavior, "pos", layer, rank, None))
+        for behavior in ("v1.5", "v1.6")
+        for layer in (None, 3)
+        for rank in (None, 2)
+    }
+    assert len(states) == 8

@@ -154,3 +154,25 @@ def test_one_model_over_all_devices_is_for_one_process(
         loading.load_model(
             choose_model(str(tiny_folder), None, False), device="cpu", device_map="auto"
         )
+
+
+def test_finetuned_weights_are_not_lost_on_a_model_that_lies_elsewhere(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What accelerate keeps outside its devices has no storage to be loaded into."""
+    torch.save(make_model("llama").state_dict(), tmp_path / "w.pt")
+    offloaded = accelerate.cpu_offload(make_model("llama"), torch.device("cpu"))
+    monkeypatch.setattr(
+        loading.AutoModelForCausalLM, "from_pretrained", lambda *_a, **_k: offloaded
+    )
+    choice = choose_model(str(tiny_folder), None, False, str(tmp_path / "w.pt"))
+    with pytest.raises(UserError, match="no finetuned weights can be loaded"):
+        loading.load_model(choice, device="cpu", device_map="auto")
+
+
+def test_more_processes_than_devices_is_said_by_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "4")
+    with pytest.raises(UserError, match="4 processes on a machine with 2 devices"):
+        loading.pick_device("cuda")

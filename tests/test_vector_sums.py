@@ -215,3 +215,10 @@ def test_two_runs_at_once_on_the_same_vectors_are_refused(sums_file: Path) -> No
         VectorSums(sums_file, kind_of(None))
     with VectorSums(sums_file, kind_of(None)):
         pass
+
+
+def test_pairs_that_were_summed_twice_can_be_seen(paths: Paths) -> None:
+    for rank in range(2):
+        run(paths.vector_progress("calm", "tiny", rank), None, slice(1))
+    found = AllSums(paths.all_vector_progress("calm", "tiny"), kind_of(None)).order
+    assert len(found) == 2 * len(set(found))

@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import InitProcessGroupKwargs, gather_object
 from torch import Tensor, nn
 
+from utils.errors import UserError
 from utils.one_pass import letter_probabilities
 from utils.prompts import LetterPrompt
-from utils.ranks import rank_count
+from utils.ranks import PATIENCE, Ranks, local_rank, rank, rank_count
 
 _TEST_ROWS = 8
 
@@ -86,17 +87,44 @@ def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> dict[str
 
 
 def start_processes(device: torch.device, dtype: str) -> Accelerator:
-    """The processes of this launch, each on its device, as accelerate is configured.
+    """The processes of this launch, each on its device, as accelerate is configured (DDP, FSDP).
 
     Args:
         device: where this process computes.
         dtype: ``auto`` computes in bfloat16 on a GPU, with float32 weights.
+
+    Raises:
+        UserError: accelerate takes the launch for another one than it is.
     """
     if rank_count() == 1:
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
+    else:
+        # accelerate knows the names that MPI has for these on a CPU only
+        places = {"RANK": rank(), "WORLD_SIZE": rank_count(), "LOCAL_RANK": local_rank()}
+        os.environ.update({name: str(value) for name, value in places.items()})
     on_cpu = device.type == "cpu"
     mixed = dtype == "auto" and device.type in ("cuda", "xpu")
-    return Accelerator(cpu=on_cpu, mixed_precision="bf16" if mixed else "no")
+    accelerator = Accelerator(
+        cpu=on_cpu,
+        mixed_precision="bf16" if mixed else "no",
+        # the main process alone writes checkpoints, however long that takes
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
+    Ranks.at_work = True
+    if accelerator.num_processes != rank_count():
+        raise UserError(
+            f"accelerate sees {accelerator.num_processes} processes, the launcher started "
+            f"{rank_count()}: start them by accelerate launch or torchrun"
+        )
+    wanted = os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
+    if wanted and accelerator.distributed_type != "FSDP":
+        raise UserError("accelerate does not shard a model (FSDP) on this device, only on GPUs")
+    return accelerator
+
+
+def all_agree(value: bool) -> bool:
+    """Whether all processes have the same value."""
+    return len(set(gather_object([value]))) == 1
 
 
 class Finetuner:
@@ -106,6 +134,13 @@ class Finetuner:
         model: the weights to be trained are those that require a gradient.
         accelerator: the processes.
         recipe: how to train.
+
+    Attributes:
+        trained: the names of the weights that are trained.
+        frozen: whether there are others.
+
+    Raises:
+        UserError: sharded by FSDP 1 with frozen weights.
     """
 
     def __init__(self, model: Any, accelerator: Accelerator, recipe: Recipe) -> None:
@@ -115,8 +150,14 @@ class Finetuner:
         # blocks are checkpointed in training mode only
         model.train(recipe.gradient_checkpointing)
         kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[recipe.optimizer]
-        trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = kind(trained, lr=recipe.lr)
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        frozen = len(trained) < sum(1 for _ in model.parameters())
+        if frozen and accelerator.distributed_type == "FSDP" and not accelerator.is_fsdp2:
+            raise UserError(
+                "FSDP 1 cannot train a part of the weights only: set fsdp_version 2, or use DDP"
+            )
+        optimizer = kind(trained.values(), lr=recipe.lr)
+        self.trained, self.frozen = set(trained), frozen
         self.accelerator, self.recipe = accelerator, recipe
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]

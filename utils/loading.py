@@ -11,7 +11,7 @@ from transformers.utils import logging as transformers_logging
 from utils.bundled_model import bundled_folder
 from utils.errors import UserError
 from utils.models import ModelChoice, hub_token
-from utils.ranks import local_rank, on_cpu_by_launcher, rank_count
+from utils.ranks import local_count, local_rank, on_cpu_by_launcher, rank_count
 
 # The scripts have progress bars and messages of their own.
 transformers_logging.disable_progress_bar()
@@ -28,6 +28,11 @@ def pick_device(device: str) -> torch.device:
         found = torch.accelerator.current_accelerator() if not on_cpu_by_launcher() else None
         device = "cpu" if found is None or not torch.accelerator.is_available() else found.type
     if rank_count() > 1 and device not in ("cpu", "mps") and ":" not in device:
+        if 0 < torch.accelerator.device_count() < local_count():
+            raise UserError(
+                f"{local_count()} processes on a machine with {torch.accelerator.device_count()} "
+                "devices: start as many as there are"
+            )
         device = f"{device}:{local_rank()}"
     try:
         picked = torch.device(device)
@@ -110,6 +115,11 @@ def load_model(
         raise UserError(
             f"--load_in {load_in} does not work on {place}: {_first_lines(error)}"
         ) from error
+    if choice.weights is not None and any(p.is_meta for p in model.parameters()):
+        raise UserError(
+            f"--device_map {device_map} keeps a part of this model outside its devices, where no "
+            "finetuned weights can be loaded into it"
+        )
     if choice.weights is not None and choice.weights.is_dir():
         from utils.adapters import merge_adapter
 

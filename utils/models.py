@@ -59,7 +59,10 @@ class ModelChoice:
         else:
             parts = {"model": self.label}
         if self.weights is not None:
-            parts["override_model_weights_path"] = self.weights.stem
+            folder = self.weights.is_dir()
+            parts["override_model_weights_path"] = (
+                self.weights.name if folder else self.weights.stem
+            )
         return parts
 
 

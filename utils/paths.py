@@ -152,7 +152,7 @@ class Paths:
 
     def finetuning_state(self, weights: Path) -> Path:
         """The folder of an unfinished finetuning (hidden; gone when it has finished)."""
-        return weights.with_name(f".training_{weights.stem}")
+        return weights.with_name(f".training_{weights.name.removesuffix('.pt')}")
 
     def result(self, name: ResultName) -> Path:
         return self.artifacts / "results" / name.behavior / name.filename()

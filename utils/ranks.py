@@ -24,9 +24,11 @@ _LOCAL_RANK = (
     "OMPI_COMM_WORLD_LOCAL_RANK",
     "MPI_LOCALRANKID",
     "MV2_COMM_WORLD_LOCAL_RANK",
+    "SLURM_LOCALID",
 )
+_LOCAL_COUNT = ("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
 # Ranks wait for one another's whole shares; a rank that dies is noticed at once all the same.
-_PATIENCE = timedelta(days=14)
+PATIENCE = timedelta(days=14)
 
 
 def _first_number(names: Sequence[str], default: int) -> int:
@@ -48,6 +50,11 @@ def local_rank() -> int:
     return _first_number(_LOCAL_RANK, 0)
 
 
+def local_count() -> int:
+    """How many of the processes run on this machine, as far as the launcher says."""
+    return _first_number(_LOCAL_COUNT, 1)
+
+
 def on_cpu_by_launcher() -> bool:
     """Whether ``accelerate launch --cpu`` asked for the CPU."""
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
@@ -58,7 +65,7 @@ def speaks() -> bool:
 
     Once work has begun an error is a rank's own, and every rank shows its own.
     """
-    return local_rank() == 0 or Ranks.at_work
+    return rank_count() == 1 or local_rank() == 0 or Ranks.at_work
 
 
 def quiet_all_but_main() -> None:
@@ -93,7 +100,7 @@ class Ranks:
         if self.count > 1:
             from accelerate import PartialState
 
-            PartialState(cpu=True, timeout=_PATIENCE)
+            PartialState(cpu=True, timeout=PATIENCE)
             Ranks.at_work = True
 
     @property

@@ -25,7 +25,7 @@ def print_written(paths: list[Path], seconds: float) -> None:
 
 def report_failures(failures: list[str]) -> int:
     """List what failed, last of all; the exit status of the script."""
-    if failures:
+    if failures and ranks.rank() == 0:
         print(f"\n{len(failures)} failed:", *failures, sep="\n  ", file=sys.stderr)
     return 1 if failures else 0
 
