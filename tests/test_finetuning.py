@@ -356,6 +356,29 @@ def test_sharding_that_accelerate_would_leave_out_is_refused(
     assert not list(tmp_path.glob("finetuned_models/*.pt"))
 
 
+def test_weights_sharded_by_fsdp_have_the_curve_of_one_process_also_after_a_kill(
+    common: list[object], tmp_path: Path
+) -> None:
+    """See fsdp_on_cpu.py; one block alone is trained."""
+    options = [*common, "--direction", "pos", "--checkpoint_every", 1, "--layer", 2]
+    alone("finetune_llama", *options, "--artifacts_dir", tmp_path / "one")
+    sharded = [*options, "--artifacts_dir", tmp_path / "two"]
+    stopped = launch("tests/fsdp_on_cpu", *sharded, STOP_AT="5")
+    _, errors = stopped.communicate(timeout=90)
+    assert "exitcode: 9" in errors
+    (state,) = (tmp_path / "two").rglob("run.json")
+    assert state.parent.name == "step_3"
+    finish_launch(launch("tests/fsdp_on_cpu", *sharded))
+    one, two = curve_of(tmp_path / "one"), curve_of(tmp_path / "two")
+    for table, other in zip(one, two, strict=True):
+        assert torch.allclose(torch.tensor(table), torch.tensor(other), rtol=1e-4, atol=2e-6)
+    ours, theirs = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
+    assert ours.keys() == theirs.keys() and len(ours) == 9
+    for name in ours:
+        assert torch.allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-6), name
+    assert hidden(tmp_path / "two") == []
+
+
 def test_two_machines_without_a_shared_folder_do_not_wait_for_one_another(
     common: list[object], tmp_path: Path
 ) -> None:
