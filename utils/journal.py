@@ -10,7 +10,6 @@ import json
 import os
 import zlib
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 from utils.errors import UserError
@@ -120,11 +119,6 @@ class Journal:
         """Delete the file: everything in it now stands in finished artefacts."""
         self.path.unlink(missing_ok=True)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()

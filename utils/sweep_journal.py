@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from utils.errors import UserError
@@ -93,10 +92,5 @@ class SweepJournal:
         for path in reversed(self._parts()):
             path.unlink(missing_ok=True)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._own.__exit__(kind, value, trace)
+    def __exit__(self, *_: object) -> None:
+        self._own.__exit__(None, None, None)
