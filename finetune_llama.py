@@ -50,11 +50,8 @@ class Job:
     held_out: "HeldOut"
     tokenizer: Any
     state: Path
+    lock: Path
     finished: bool
-
-    @property
-    def lock(self) -> Path:
-        return self.state.with_name(f"{self.state.name}_lock")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -129,9 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def plan(
-    args: argparse.Namespace, choice: ModelChoice, layer: int | None, shape: ModelShape
-) -> Job:
+def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> Job:
     """Check all inputs before the model is loaded."""
     paths = arguments.get_paths(args)
     (described,) = behaviors.load_all([args.behavior], paths)
@@ -161,7 +156,7 @@ def plan(
         "kind": "finetuned weights",
         "behavior": behavior,
         "direction": args.direction,
-        "layer": "all" if layer is None else layer,
+        "layer": "all" if args.layer is None else args.layer,
         "model": choice.label,
         "weights": weights_fingerprint(choice),
         "dtype": f"{args.dtype} on {device}" if args.dtype == "auto" else args.dtype,
@@ -172,7 +167,7 @@ def plan(
     }
     inputs |= {name: getattr(args, name) for name in ("lr", "epochs", "batch_size", "optimizer")}
     inputs["seed"] = args.seed
-    target = paths.finetuned(behavior, args.direction, layer, args.lora_rank, args.limit)
+    target = paths.finetuned(behavior, args.direction, args.layer, args.lora_rank, args.limit)
     stem = target.name.removesuffix(".pt").removeprefix(f"{behavior}_").replace("_finetune", "")
     made = target if args.lora_rank is None else target / "adapter_model.safetensors"
     return Job(
@@ -183,14 +178,13 @@ def plan(
         examples=[Example(p.ids, list(p.letters.values())[at]) for p in learned],
         held_out=HeldOut(tests, prompts),
         tokenizer=tokenizer,
-        state=paths.finetuning_state(target),
+        state=(state := paths.finetuning_state(target)),
+        lock=state.with_name(f"{state.name}_lock"),
         finished=not must_make(made, inputs, overwrite=args.overwrite),
     )
 
 
-def prepare(
-    args: argparse.Namespace, choice: ModelChoice, job: Job, layer: int | None, device: str
-) -> Any:
+def prepare(args: argparse.Namespace, choice: ModelChoice, job: Job, device: str) -> Any:
     """The model; those of its weights that are to be trained require a gradient."""
     from llama_wrapper import LlamaWrapper
     from utils.adapters import add_adapter
@@ -199,18 +193,16 @@ def prepare(
     dtype = "float32" if args.dtype == "auto" else args.dtype
     model = load_model(choice, device=device, dtype=dtype)
     wrapper = LlamaWrapper(model, job.tokenizer)
-    blocks = wrapper.blocks if layer is None else [wrapper.blocks[layer]]
+    blocks = wrapper.blocks if args.layer is None else [wrapper.blocks[args.layer]]
     if args.lora_rank is not None:
         model = add_adapter(model, blocks, args.lora_rank, args.seed)
-    elif layer is not None:
+    elif args.layer is not None:
         model.requires_grad_(False)
         blocks[0].requires_grad_(True)
     return model
 
 
-def finetune(
-    args: argparse.Namespace, choice: ModelChoice, job: Job, layer: int | None, accelerator: Any
-) -> int:
+def finetune(args: argparse.Namespace, choice: ModelChoice, job: Job, accelerator: Any) -> int:
     """Train, draw and write; goes on from the last checkpoint of a killed run."""
     from utils.checkpoints import Checkpoints
     from utils.finetuning import Finetuner, Recipe
@@ -224,7 +216,7 @@ def finetune(
     options = {name: getattr(args, name) for name in (*names, "gradient_checkpointing", "seed")}
     # a model that is to be sharded may be too large for one device
     device = "cpu" if accelerator.distributed_type == "FSDP" else str(accelerator.device)
-    model = prepare(args, choice, job, layer, device)
+    model = prepare(args, choice, job, device)
     tuner = Finetuner(model, accelerator, Recipe(**options))
     del model  # the tuner's, which must be able to free it
     try:
@@ -257,10 +249,9 @@ def clean_up(job: Job) -> None:
 
 def main(args: argparse.Namespace) -> int:
     choice, shape = arguments.get_model(args)
-    layer = args.layer
-    if layer is not None:
-        arguments.check_layers([layer], shape, choice.label, flag="--layer")
-    job = plan(args, choice, layer, shape)
+    if args.layer is not None:
+        arguments.check_layers([args.layer], shape, choice.label, flag="--layer")
+    job = plan(args, choice, shape)
 
     from utils.finetuning import all_agree, start_processes
     from utils.loading import pick_device
@@ -272,7 +263,7 @@ def main(args: argparse.Namespace) -> int:
             "--artifacts_dir, on a shared file system"
         )
     if not job.finished:
-        return finetune(args, choice, job, layer, accelerator)
+        return finetune(args, choice, job, accelerator)
     if accelerator.is_main_process:
         clean_up(job)
     script.print_written([], 0)
