@@ -68,6 +68,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--layer", type=int, metavar="L", help="train this decoder block only (default: all)"
     )
+    add_training_arguments(parser)
+    arguments.add_run_arguments(parser)
+    arguments.add_model_arguments(parser)
+    arguments.add_folder_arguments(parser)
+    return parser
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
     number, rate = arguments.positive_int, arguments.finite_float
     group.add_argument("--lr", type=rate, default=1e-4, help="learning rate (default: 1e-4)")
@@ -120,10 +128,6 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_device_arguments(
         group, "of weights (auto: float32, with bfloat16 arithmetic on GPU)"
     )
-    arguments.add_run_arguments(parser)
-    arguments.add_model_arguments(parser)
-    arguments.add_folder_arguments(parser)
-    return parser
 
 
 def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> Job:

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from utils.data import load_ab_items
-from utils.finetuning import Example, Finetuner, Recipe, left_padded, start_processes
+from utils.finetuning import Example, Finetuner, Recipe, start_processes
 from utils.loading import load_model, load_tokenizer
 from utils.models import choose_model
+from utils.padding import left_padded
 from utils.paths import REPOSITORY, Paths
 from utils.prompts import PromptFormat
 

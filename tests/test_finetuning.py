@@ -17,8 +17,9 @@ from torch import nn
 
 from llama_wrapper import LlamaWrapper
 from utils.errors import UserError
-from utils.finetuning import Example, Finetuner, Recipe, left_padded, schedule, start_processes
+from utils.finetuning import Example, Finetuner, Recipe, schedule, start_processes
 from utils.models import choose_model
+from utils.padding import left_padded
 from utils.paths import Paths
 
 MANY = [row | {"question": f"{n}. {row['question']}"} for n in range(3) for row in ROWS]

@@ -1,11 +1,13 @@
 """Sums over pairs on disk: resumed = uninterrupted, shared out = alone, damage is named."""
 
+import argparse
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+import generate_vectors
 from utils import vector_sums
 from utils.artifacts import torch_bytes, write_bytes
 from utils.errors import UserError
@@ -217,8 +219,10 @@ def test_two_runs_at_once_on_the_same_vectors_are_refused(sums_file: Path) -> No
         pass
 
 
-def test_pairs_that_were_summed_twice_can_be_seen(paths: Paths) -> None:
+def test_pairs_that_were_summed_twice_make_no_vector(paths: Paths) -> None:
     for rank in range(2):
-        run(paths.vector_progress("calm", "tiny", rank), None, slice(1))
-    found = AllSums(paths.all_vector_progress("calm", "tiny"), kind_of(None)).order
-    assert len(found) == 2 * len(set(found))
+        run(paths.vector_progress("calm", "tiny", rank), None, slice(None))
+    found = AllSums(paths.all_vector_progress("calm", "tiny"), kind_of(None))
+    job = generate_vectors.Job("calm", [None] * sum(SIZES), [0, 1], {})
+    with pytest.raises(UserError, match="summed twice"):
+        generate_vectors.write(job, found, "tiny", paths, argparse.Namespace())

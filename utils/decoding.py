@@ -18,6 +18,7 @@ from utils.block_io import CannotBranch
 from utils.branches import length_batches
 from utils.generation import end_tokens, generate
 from utils.one_pass import MISFITS, Steer, agree, reason_of, slow_logits, warn_slow
+from utils.padding import left_padded
 from utils.prompts import OpenPrompt
 
 if TYPE_CHECKING:
@@ -163,27 +164,16 @@ class GreedyGrid:
         """Run everything before the tails once a prompt; rows, shared cache, tails per row."""
         device, tail = self.wrapper.device, prompts[0].tail
         heads = [p.ids[:-tail] for p in prompts]
-        longest = max(map(len, heads))
-        ids = torch.zeros(len(heads), longest, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for i, head in enumerate(heads):
-            ids[i, longest - len(head) :] = torch.tensor(head)
-            mask[i, longest - len(head) :] = 1
+        inputs = left_padded(heads, device)
         cache = Cache(layer_class_to_replicate=BufferedLayer)
         with torch.inference_mode():
-            self.wrapper.decoder(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
-                position_ids=(mask.cumsum(1) - 1).clamp(min=0).to(device),
-                past_key_values=cache,
-                use_cache=True,
-            )
+            self.wrapper.decoder(**inputs, past_key_values=cache, use_cache=True)
             cache.batch_repeat_interleave(len(steers))
         count = len(prompts) * len(steers)
         firsts = torch.tensor([p.steer_from for p in prompts], device=device)
         rows = _Rows(
             torch.arange(count, device=device),
-            mask.to(device).repeat_interleave(len(steers), 0),
+            inputs["attention_mask"].repeat_interleave(len(steers), 0),
             firsts.repeat_interleave(len(steers)),
             firsts.repeat_interleave(len(steers)),
             self._deltas(steers, len(prompts)),

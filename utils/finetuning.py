@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from utils.errors import UserError
 from utils.one_pass import letter_probabilities
+from utils.padding import left_padded
 from utils.prompts import LetterPrompt
 from utils.ranks import PATIENCE, Ranks, local_rank, rank, rank_count
 
@@ -71,19 +72,6 @@ def without_dropout(model: nn.Module) -> None:
         for name, value in vars(module).items():
             if "dropout" in name and isinstance(value, float):
                 setattr(module, name, 0.0)
-
-
-def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> dict[str, Tensor]:
-    """Model inputs, each of shape (rows, longest): the last token of every row is at the end."""
-    longest = max(map(len, rows))
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
-        ids[i, longest - len(row) :] = torch.tensor(row)
-        mask[i, longest - len(row) :] = 1
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
-    return {name: value.to(device) for name, value in inputs.items()}
 
 
 def start_processes(device: torch.device, dtype: str) -> Accelerator:
@@ -222,7 +210,7 @@ class Finetuner:
     def close(self) -> None:
         """Part from the other processes; nothing can be done with the model afterwards."""
         # The model must go before the group: a group that goes with it waits for a thread that
-        # waits for Python's lock, and so for ever (seen once in five runs of two processes).
+        # waits for Python's lock, and so for ever (seen once).
         self.model = self.optimizer = None
         self.parameters = []
         self.accelerator.free_memory()
