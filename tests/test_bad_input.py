@@ -695,11 +695,9 @@ def merging_tokenizer(merged: str) -> PreTrainedTokenizerFast:
 
 
 @pytest.mark.parametrize("script", RUNNING)
-@pytest.mark.parametrize(
-    ("merged", "shown"), [("(A", "'(A'"), ("(B", "'(B'"), ("A)", "'A)'"), ("B)", "'B)'")]
-)
-def test_a_tokenizer_that_merges_bracket_and_letter_is_refused_with_its_tokens(
-    bench: Bench, script: str, merged: str, shown: str
+@pytest.mark.parametrize("merged", ["(A", "(B"])
+def test_a_tokenizer_that_merges_the_bracket_with_one_letter_only_is_refused_with_its_tokens(
+    bench: Bench, script: str, merged: str
 ) -> None:
     folder = bench.root / "merging"
     folder.mkdir()
@@ -708,7 +706,7 @@ def test_a_tokenizer_that_merges_bracket_and_letter_is_refused_with_its_tokens(
     assert tokenizer.tokenize(merged) == [merged]
     tokenizer.save_pretrained(folder)
     message = bench.refused(script, "--behaviors", "calm", "--model", folder)
-    says(message, f"letter {merged.strip('()')}", shown)
+    says(message, "does not hold the letter", f"({merged[1]}): ", f"'{merged}' ')'")
 
 
 # ---------------------------------------------------------------- the bundled model

@@ -312,10 +312,11 @@ def test_the_letters_of_a_pair_may_be_any() -> None:
     assert [tokenizer.decode([i]) for i in prompt.letters.values()] == ["H", "C"]
 
 
-def merging_tokenizer() -> PreTrainedTokenizerFast:
+def merging_tokenizer(*merges: tuple[str, str]) -> PreTrainedTokenizerFast:
+    """Single characters and what these merges make of them."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {c: i for i, c in enumerate([*alphabet, "(A", "(B"])}
-    core = Tokenizer(models.BPE(vocabulary, [("(", "A"), ("(", "B")]))
+    vocabulary = {c: i for i, c in enumerate([*alphabet, *("".join(m) for m in merges)])}
+    core = Tokenizer(models.BPE(vocabulary, list(merges)))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core)
@@ -323,9 +324,41 @@ def merging_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def test_a_tokenizer_that_merges_bracket_and_letter_is_refused_with_its_tokens() -> None:
-    with pytest.raises(UserError, match=r"letter A .*'\(A'"):
-        PromptFormat(merging_tokenizer()).letter_prompt(QUESTION, ("A", "B"))
+@pytest.mark.parametrize(
+    ("merges", "expected"),
+    [
+        ([("(", "A"), ("(", "B")], ["(A", "(B"]),
+        ([("(", "A"), ("(", "B"), ("(A", ")")], ["(A)", "(B"]),
+        ([("A", ")"), ("B", ")")], ["A)", "B)"]),
+    ],
+)
+def test_the_letters_token_may_hold_its_brackets(
+    merges: list[tuple[str, str]], expected: list[str]
+) -> None:
+    """As Llama 3, Qwen and DeepSeek have it; the real ones are in test_real_tokenizers."""
+    tokenizer = merging_tokenizer(*merges)
+    prompt = PromptFormat(tokenizer).letter_prompt(QUESTION, ("A", "B"))
+    assert [tokenizer.decode([i]) for i in prompt.letters.values()] == expected
+    stem = tokenizer.decode(prompt.ids)
+    assert stem.endswith(ASSISTANT if expected[0].startswith("(") else f"{ASSISTANT}(")
+    assert tokenizer.decode(prompt.ids[: prompt.steer_from + 1]).endswith(ASSISTANT)
+    assert prompt.tail == (1 if expected[0].startswith("(") else 2)
+
+
+@pytest.mark.parametrize(
+    ("merges", "message"),
+    [
+        # only one of the two letters is merged: they differ in the bracket
+        ([("(", "A")], r"in which \(B\) differs does not hold the letter"),
+        ([("\u010a", "("), ("\u010a(", "A"), ("\u010a(", "B")], "begins inside the instruction"),
+    ],
+)
+def test_answers_that_do_not_part_at_the_letter_are_refused_with_their_tokens(
+    merges: list[tuple[str, str]], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        PromptFormat(merging_tokenizer(*merges)).letter_prompt(QUESTION, ("A", "B"))
+    assert "".join(merges[-1]) in str(raised.value)
 
 
 def test_no_chat_template() -> None:

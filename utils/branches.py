@@ -15,6 +15,7 @@ the numbers of a forward pass of its own.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -147,14 +148,15 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
     return min(len(shortest), len(longest))
 
 
-def length_batches(costs: Sequence[tuple[int, int]], *, extra: int, budget: int) -> list[list[int]]:
+def length_batches(costs: Sequence[tuple[Any, int]], *, extra: int, budget: int) -> list[list[int]]:
     """Split items into batches of like length.
 
     The split depends on the items and the budget only, so that a run that is resumed has the
     batches, and so the bits, of one that was never stopped.
 
     Args:
-        costs: (group, length) of each item; a batch holds items of one group only.
+        costs: (group, length) of each item; a batch holds items of one group only. Groups are
+            anything that can be ordered.
         extra: tokens that every item needs on top of its length.
         budget: most tokens in one batch (a single item may be longer).
 

@@ -1,7 +1,6 @@
 """A question and its answer as tokens: an answer that is given, or the model's own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -9,24 +8,10 @@ from torch import Tensor
 from utils.block_parts import check_run
 from utils.errors import UserError
 from utils.generation import generate
+from utils.prompts import Conversation
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """A question and its answer as tokens.
-
-    Attributes:
-        ids: token ids of both.
-        steer_from: last token of the instruction; steering begins there.
-        answer_from: first token of the answer.
-    """
-
-    ids: tuple[int, ...]
-    steer_from: int
-    answer_from: int
 
 
 def converse(
@@ -61,13 +46,4 @@ def converse(
         return Conversation((*prompt.ids, *new), prompt.steer_from, len(prompt.ids))
     if deltas:
         raise UserError("steering changes nothing in an answer that is given: drop one of them")
-    instruction = prompt_format.instruction(question)
-    stem = instruction + prompt_format.separator(question)
-    # As in utils.prompts: a rendered chat template already holds its special tokens.
-    encoded = wrapper.tokenizer(
-        stem + answer, add_special_tokens=wrapper.base, return_offsets_mapping=True
-    )
-    spans = encoded["offset_mapping"]
-    steer_from = max(i for i, (s, e) in enumerate(spans) if s < len(instruction) and e > s)
-    answer_from = min(i for i, (_, e) in enumerate(spans) if e > len(stem))
-    return Conversation(tuple(encoded["input_ids"]), steer_from, answer_from)
+    return prompt_format.answered(question, answer)

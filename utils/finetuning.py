@@ -29,7 +29,7 @@ _TEST_ROWS = 8
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt up to and including ``(``, and the token of the letter to be learned."""
+    """A prompt up to the letter's token, and that token, which is to be learned."""
 
     ids: tuple[int, ...]
     target: int

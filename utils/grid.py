@@ -66,7 +66,8 @@ class LetterGrid:
         per_pass = max(1, min(MAX_BRANCHES, budget // (2 * tail)))
         starts = range(0, max(1, len(steers)), per_pass)
         self.chunks = [self.steers[i : i + per_pass] for i in starts]
-        costs = [(p.tail, len(p.ids) - self.packed.prefix) for p in prompts]
+        # a batch holds prompts of one tail and the same letter tokens
+        costs = [((p.tail, *p.letters.values()), len(p.ids) - self.packed.prefix) for p in prompts]
         extra = tail * len(self.chunks[0])
         self.batches = length_batches(costs, extra=extra, budget=budget)
 

@@ -40,6 +40,20 @@ class Steer:
     delta: Tensor
 
 
+@dataclass(frozen=True)
+class Readings:
+    """What contrast pairs read of the residual stream.
+
+    Attributes:
+        letters: at the answer letter, shape (pairs, 2, layers, width); index 0 is matching.
+        norms: its length at every steered token: the last of the instruction, what follows it,
+            and the letters of both answers; shape (pairs, tokens, layers).
+    """
+
+    letters: Tensor
+    norms: Tensor
+
+
 def default_budget(device: torch.device) -> int:
     return CPU_TOKENS if device.type == "cpu" else GPU_TOKENS
 
@@ -122,17 +136,15 @@ class PackedPrompts:
             return self.wrapper.model(**self.inputs(layout, rows)).logits
 
     def last_token_outputs(
-        self, rows: Sequence[Sequence[int]], others: Sequence[int], layers: Sequence[int]
-    ) -> Tensor:
+        self, rows: Sequence[Sequence[int]], others: Sequence[int], layers: Sequence[int], tail: int
+    ) -> Readings:
         """Block outputs at the last token of each row, and at another token in its place.
 
         Args:
             rows: token ids of each row.
             others: for each row the token to put in place of its last one.
             layers: blocks to read, ascending; nothing above the last of them is computed.
-
-        Returns:
-            Shape (rows, 2, layers, width): index 0 the row's own last token, 1 the other.
+            tail: tokens before the last one whose norms are wanted too.
         """
         layout = self.layout(rows, 1, [AT_EMBEDDING])
         with (
@@ -140,7 +152,11 @@ class PackedPrompts:
             self.wrapper.record(layers) as recorded,
         ):
             self.wrapper.run_until(layers[-1], **self.inputs(layout, rows, others))
-        return torch.stack([recorded[n][:, -2:].to("cpu") for n in layers], dim=2)
+        ends = [recorded[n][:, -2 - tail :] for n in layers]
+        return Readings(
+            torch.stack([hidden[:, -2:].to("cpu") for hidden in ends], dim=2),
+            torch.stack([hidden.float().norm(dim=-1).cpu() for hidden in ends], dim=2),
+        )
 
 
 def slow_logits(
@@ -153,13 +169,20 @@ def slow_logits(
         return wrapper.next_logits(prompt.ids)
 
 
+def slow_outputs(
+    wrapper: "LlamaWrapper", row: Sequence[int], layers: Sequence[int], count: int
+) -> Tensor:
+    """The oracle: one plain pass over a whole prompt, its last tokens, (count, layers, width)."""
+    with wrapper.record(layers) as recorded:
+        wrapper.next_logits(row)
+    return torch.stack([recorded[n][0, -count:].to("cpu") for n in layers], dim=1)
+
+
 def slow_last_token_outputs(
     wrapper: "LlamaWrapper", row: Sequence[int], layers: Sequence[int]
 ) -> Tensor:
-    """The oracle: one plain pass over a whole prompt, shape (layers, width)."""
-    with wrapper.record(layers) as recorded:
-        wrapper.next_logits(row)
-    return torch.stack([recorded[n][0, -1].to("cpu") for n in layers])
+    """The oracle at the last token alone, shape (layers, width)."""
+    return slow_outputs(wrapper, row, layers, 1)[0]
 
 
 def letter_probabilities(logits: Tensor, letters: Sequence[int]) -> Tensor:

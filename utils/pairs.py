@@ -11,10 +11,11 @@ from utils.branches import length_batches
 from utils.one_pass import (
     MISFITS,
     PackedPrompts,
+    Readings,
     agree,
     default_budget,
     reason_of,
-    slow_last_token_outputs,
+    slow_outputs,
     warn_slow,
 )
 from utils.prompts import LetterPrompt
@@ -49,35 +50,49 @@ class PairOutputs:
         self.wrapper, self.layers = wrapper, list(layers)
         self.letters = [tuple(p.letters.values()) for p in prompts]
         self.rows = [(*p.ids, pair[0]) for p, pair in zip(prompts, self.letters, strict=True)]
+        self.tails = [p.tail for p in prompts]
         self.packed = None if slow else self._checked_packing()
-        costs = [(0, len(row) - (self.packed.prefix if self.packed else 0)) for row in self.rows]
+        prefix = self.packed.prefix if self.packed else 0
+        costs = [(t, len(r) - prefix) for t, r in zip(self.tails, self.rows, strict=True)]
         budget = budget or default_budget(wrapper.device)
         self.batches = length_batches(costs, extra=1, budget=budget if self.packed else 1)
 
     def _checked_packing(self) -> PackedPrompts | None:
         longest = max(range(len(self.rows)), key=lambda i: len(self.rows[i]))
         try:
-            packed = PackedPrompts(self.wrapper, self.rows, 1)
-            others = [self.letters[longest][1]]
-            fast = packed.last_token_outputs([self.rows[longest]], others, self.layers)[0]
+            packed = PackedPrompts(self.wrapper, self.rows, 1 + max(self.tails))
+            fast = self._fast(packed, [longest]).letters[0]
         except (CannotBranch, *MISFITS) as error:
             warn_slow(self.wrapper, reason_of(error))
             return None
-        slow = self._slow(longest)
+        slow = self._slow(longest).letters[0]
         same = all(
             agree(self.wrapper, fast[:, i], slow[:, i], warn=i == len(self.layers) - 1)
             for i in range(len(self.layers))
         )
         return packed if same else None
 
-    def _slow(self, index: int) -> Tensor:
-        row = self.rows[index]
-        pair = [(*row[:-1], letter) for letter in self.letters[index]]
-        return torch.stack([slow_last_token_outputs(self.wrapper, r, self.layers) for r in pair])
+    def _slow(self, index: int) -> Readings:
+        row, count = self.rows[index], self.tails[index] + 1
+        first, other = (
+            slow_outputs(self.wrapper, (*row[:-1], letter), self.layers, count)
+            for letter in self.letters[index]
+        )
+        norms = torch.cat([first, other[-1:]]).float().norm(dim=-1)
+        return Readings(torch.stack([first[-1], other[-1]])[None], norms[None])
+
+    def _fast(self, packed: PackedPrompts, batch: Sequence[int]) -> Readings:
+        rows, others = [self.rows[i] for i in batch], [self.letters[i][1] for i in batch]
+        return packed.last_token_outputs(rows, others, self.layers, self.tails[batch[0]])
+
+    def readings(self, batch: Sequence[int]) -> Readings:
+        """What the pairs of one batch read."""
+        if self.packed is not None:
+            return self._fast(self.packed, batch)
+        found = [self._slow(i) for i in batch]
+        parts = ([f.letters for f in found], [f.norms for f in found])
+        return Readings(*(torch.cat(part) for part in parts))
 
     def outputs(self, batch: Sequence[int]) -> Tensor:
         """Block outputs at the letter, shape (pairs, 2, layers, width); index 0 is matching."""
-        if self.packed is None:
-            return torch.stack([self._slow(i) for i in batch])
-        rows, others = [self.rows[i] for i in batch], [self.letters[i][1] for i in batch]
-        return self.packed.last_token_outputs(rows, others, self.layers)
+        return self.readings(batch).letters

@@ -4,7 +4,8 @@ Positions are found by character offsets in the rendered text, never by a fixed 
 any chat template and tokenizer works, or is refused with its tokens shown.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,16 +18,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 OPENING = "("
+Tokenised = tuple[tuple[int, ...], list[tuple[int, int]]]
+"""Token ids, and for each token where its text begins and ends."""
 
 
 @dataclass(frozen=True)
 class LetterPrompt:
-    """A prompt that ends right before the letter of an answer.
+    """A prompt that ends right before the token that holds the letter of an answer.
+
+    That token is ``A`` where the tokenizer keeps ``(`` apart (Llama 2, Gemma), and ``(A`` where
+    it does not (Llama 3, Qwen, DeepSeek): then the prompt ends with the instruction.
 
     Attributes:
-        ids: token ids up to and including ``(``.
+        ids: token ids of everything that the answers share.
         steer_from: position of the last token of the instruction; steering begins there.
-        letters: token id of each letter asked for, in this very context.
+        letters: for each letter asked for the id of the token that holds it, in this very context.
     """
 
     ids: tuple[int, ...]
@@ -35,7 +41,7 @@ class LetterPrompt:
 
     @property
     def tail(self) -> int:
-        """Number of steered tokens of the prompt: from ``steer_from`` to ``(``."""
+        """Number of steered tokens of the prompt: from ``steer_from`` to its end."""
         return len(self.ids) - self.steer_from
 
 
@@ -55,6 +61,21 @@ class OpenPrompt:
     def tail(self) -> int:
         """Number of steered tokens of the prompt."""
         return len(self.ids) - self.steer_from
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A question and its answer as tokens.
+
+    Attributes:
+        ids: token ids of both.
+        steer_from: position of the last token of the instruction; steering begins there.
+        answer_from: position of the first token of the answer.
+    """
+
+    ids: tuple[int, ...]
+    steer_from: int
+    answer_from: int
 
 
 class PromptFormat:
@@ -111,57 +132,74 @@ class PromptFormat:
         return " " if self.template is None else self.template.separator
 
     def letter_prompt(self, question: str, letters: tuple[str, ...]) -> LetterPrompt:
-        """Tokenise ``instruction + ( + letter + )`` and find the positions.
+        """Tokenise the instruction with every answer and find where the answers part.
+
+        The letter's token is the first in which the tokenised answers ``(A)``, ``(B)`` ... differ;
+        everything before it is shared.
 
         Args:
             question: the user's turn, choices included.
             letters: the letters whose tokens are wanted, such as ``("A", "B")``.
 
         Raises:
-            UserError: the tokenizer merges or splits ``(`` and a letter; shows the tokens.
+            UserError: the token in which the answers differ does not hold the letter, is the same
+                for two of them, or begins inside the instruction; shows the tokens.
         """
         instruction = self.instruction(question)
         stem = instruction + self.separator(question) + OPENING
-        prompts = []
-        for letter in letters:
-            ids, offsets = self._tokenize(stem + letter + ")")
-            at = next((i for i, (s, e) in enumerate(offsets) if s <= len(stem) < e), None)
-            if at is None or offsets[at] != (len(stem), len(stem) + 1):
-                raise UserError(self._merged_message(letter, ids))
-            prompts.append((ids[:at], ids[at], offsets))
-        if len({ids for ids, _, _ in prompts}) != 1 or len({id for _, id, _ in prompts}) != len(
-            letters
-        ):
-            raise UserError(self._merged_message("/".join(letters), prompts[0][0]))
-        ids, _, offsets = prompts[0]
-        steer_from = max(i for i, (s, e) in enumerate(offsets) if s < len(instruction) and e > s)
-        return LetterPrompt(
-            ids=ids,
-            steer_from=min(steer_from, len(ids) - 1),
-            letters={letter: p[1] for letter, p in zip(letters, prompts, strict=True)},
-        )
+        answers = {letter: self._tokenize(f"{stem}{letter})") for letter in letters}
+        at = len(os.path.commonprefix([ids for ids, _ in answers.values()]))
+        tokens: dict[str, int] = {}
+        for letter, (ids, offsets) in answers.items():
+            first, end = offsets[at] if at < len(ids) else (0, 0)
+            if not first <= len(stem) < end:
+                raise UserError(self._misfit(letter, "does not hold the letter", answers, at))
+            if first < len(instruction):
+                raise UserError(self._misfit(letter, "begins inside the instruction", answers, at))
+            if ids[at] in tokens.values():
+                raise UserError(self._misfit(letter, "is another letter's too", answers, at))
+            tokens[letter] = ids[at]
+        ids, offsets = answers[letters[0]]
+        return LetterPrompt(ids[:at], _last_token_within(offsets, len(instruction)), tokens)
 
     def open_prompt(self, question: str) -> OpenPrompt:
         """Tokenise the instruction alone; the model goes on from its last token."""
         instruction = self.instruction(question)
         ids, offsets = self._tokenize(instruction)
-        steer_from = max(i for i, (s, e) in enumerate(offsets) if s < len(instruction) and e > s)
+        steer_from = _last_token_within(offsets, len(instruction))
         if self.base:
             # some tokenizers end every text with an end token: nothing could follow that
             ids = ids[: steer_from + 1]
         return OpenPrompt(ids, steer_from)
 
-    def _tokenize(self, text: str) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
+    def answered(self, question: str, answer: str) -> Conversation:
+        """Tokenise the instruction with an answer that is given, in one text."""
+        instruction = self.instruction(question)
+        stem = instruction + self.separator(question)
+        ids, offsets = self._tokenize(stem + answer)
+        answer_from = min(i for i, (_, e) in enumerate(offsets) if e > len(stem))
+        return Conversation(ids, _last_token_within(offsets, len(instruction)), answer_from)
+
+    def _tokenize(self, text: str) -> Tokenised:
         # A rendered chat template already holds the begin-of-sequence token.
         encoded = self.tokenizer(text, add_special_tokens=self.base, return_offsets_mapping=True)
         return tuple(encoded["input_ids"]), [tuple(o) for o in encoded["offset_mapping"]]
 
-    def _merged_message(self, letter: str, ids: tuple[int, ...]) -> str:
-        tokens = self.tokenizer.convert_ids_to_tokens(list(ids[-6:]))
+    def _misfit(self, letter: str, fault: str, answers: Mapping[str, Tokenised], at: int) -> str:
+        shown = []
+        for name, (ids, _) in answers.items():
+            tokens = self.tokenizer.convert_ids_to_tokens(list(ids[max(0, at - 3) : at + 3]))
+            shown.append(f"  ({name}): ... {' '.join(map(repr, tokens))}")
         return (
-            f"this tokenizer does not keep the answer letter {letter} after {OPENING!r} as one "
-            f"token of its own; the prompt ends in the tokens {tokens}"
+            "this tokenizer does not tell the answers apart by one token: the first in which "
+            f"({letter}) differs {fault}; the answers and what stands before them are the tokens\n"
+            + "\n".join(shown)
         )
+
+
+def _last_token_within(offsets: Sequence[tuple[int, int]], length: int) -> int:
+    """The last token that begins within the first ``length`` characters of a text."""
+    return max(i for i, (start, end) in enumerate(offsets) if start < length and end > start)
 
 
 def check_lengths(prompts: Sequence[LetterPrompt], context: int | None, path: Path) -> None:
