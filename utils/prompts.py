@@ -4,9 +4,9 @@ Positions are found by character offsets in the rendered text, never by a fixed 
 any chat template and tokenizer works, or is refused with its tokens shown.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,7 +148,8 @@ class PromptFormat:
         instruction = self.instruction(question)
         stem = instruction + self.separator(question) + OPENING
         answers = {letter: self._tokenize(f"{stem}{letter})") for letter in letters}
-        at = len(os.path.commonprefix([ids for ids, _ in answers.values()]))
+        columns = zip(*(ids for ids, _ in answers.values()), strict=False)
+        at = len(list(takewhile(lambda column: len(set(column)) == 1, columns)))
         tokens: dict[str, int] = {}
         for letter, (ids, offsets) in answers.items():
             first, end = offsets[at] if at < len(ids) else (0, 0)
