@@ -18,13 +18,20 @@ A killed run goes on where it stood; finished vectors are skipped. Next: ./norma
 
 import argparse
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import behaviors
 from utils import arguments, script
-from utils.artifacts import fingerprint, must_make, save, sha256_file, torch_bytes
+from utils.artifacts import (
+    fingerprint,
+    must_make,
+    read_measured,
+    save,
+    sha256_file,
+    torch_bytes,
+)
 from utils.data import ABItem, load_ab_items
 from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape, weights_fingerprint
@@ -46,6 +53,7 @@ class Job:
 
     behavior: str
     prompts: "list[LetterPrompt]"
+    signs: list[int]
     layers: list[int]
     inputs: dict[str, Any]
     wanted: set[Path] = field(default_factory=set)
@@ -74,27 +82,34 @@ def letter_prompts(items: list[ABItem], prompt_format: "PromptFormat") -> "list[
     ]
 
 
-def artifacts_of(
-    job: Job, layer: int, label: str, paths: Paths, keep: bool
-) -> list[tuple[Path, dict[str, Any]]]:
-    """Every file of one layer with the inputs it depends on."""
+class Target(NamedTuple):
+    """A file to make, the inputs it depends on, and what its record must hold beside them."""
+
+    path: Path
+    inputs: dict[str, Any]
+    measures: tuple[str, ...] = ()
+
+
+def targets_of(job: Job, layer: int, label: str, paths: Paths, keep: bool) -> list[Target]:
+    """Every file of one layer, its vector first."""
     inputs = job.inputs | {"layer": layer}
-    files = [(paths.vector(job.behavior, layer, label, normalized=False), inputs)]
+    vector = paths.vector(job.behavior, layer, label, normalized=False)
+    targets = [Target(vector, inputs, ("residual_norm",))]
     if keep:
-        files += [
-            (paths.activations(job.behavior, sign, layer, label), inputs | {"answers": sign})
+        targets += [
+            Target(paths.activations(job.behavior, sign, layer, label), inputs | {"answers": sign})
             for sign in SIGNS
         ]
-    return files
+    return targets
 
 
 def unfinished_files(job: Job, label: str, paths: Paths, args: argparse.Namespace) -> set[Path]:
     """The files that are to be made; every file is asked about, for its faults."""
     return {
-        path
+        target.path
         for layer in job.layers
-        for path, inputs in artifacts_of(job, layer, label, paths, args.save_activations)
-        if must_make(path, inputs, overwrite=args.overwrite)
+        for target in targets_of(job, layer, label, paths, args.save_activations)
+        if must_make(target.path, target.inputs, overwrite=args.overwrite, measures=target.measures)
     }
 
 
@@ -130,7 +145,7 @@ def compute(
         tqdm(total=len(job.prompts), initial=len(done), desc=job.behavior, unit="pair") as bar,
     ):
         for batch in ranks.share(left):
-            sums.add(batch, pairs.outputs(batch))
+            sums.add(batch, pairs.readings(batch), [job.signs[i] for i in batch])
             bar.update(len(batch))
         sums.save()
         ranks.wait()
@@ -154,6 +169,8 @@ def write(
         UserError: pairs are missing: the ranks do not see one another's files.
         ArithmeticError: NaN or infinite activations.
     """
+    from utils.vector_stats import layer_stats
+
     missing = len(job.prompts) - len(set(found.order))
     if missing:
         raise UserError(
@@ -165,8 +182,9 @@ def write(
             f"some pairs of {job.behavior} were summed twice, by two runs at once; delete the "
             f"hidden .progress_ files in {paths.vector_progress(job.behavior, label).parent}"
         )
-    means = found.means()
-    if not bool(means.isfinite().all()):
+    moments = found.moments()
+    means = moments.vectors()
+    if not bool(means.isfinite().all() and moments.sizes.isfinite().all()):
         raise ArithmeticError(
             f"{job.behavior}: NaN or infinite activations; nothing was written. "
             "Try --dtype bfloat16 or float32."
@@ -176,11 +194,12 @@ def write(
         contents = [means[i].float().clone()]
         if args.save_activations:
             contents += [found.activations(i, answer) for answer in range(2)]
-        files = artifacts_of(job, layer, label, paths, args.save_activations)
-        for (path, inputs), tensor in zip(files, contents, strict=True):
-            if path in job.wanted:
-                save(path, torch_bytes(tensor), inputs)
-                written.append(path)
+        targets = targets_of(job, layer, label, paths, args.save_activations)
+        for target, tensor in zip(targets, contents, strict=True):
+            if target.path in job.wanted:
+                measured = asdict(layer_stats(moments, i)) if target.measures else None
+                save(target.path, torch_bytes(tensor), target.inputs, measured)
+                written.append(target.path)
     return written
 
 
@@ -214,14 +233,16 @@ def plan(
             "data": sha256_file(data[behavior]),
             "pairs": len(items[behavior]),
         }
-        job = Job(behavior, letter_prompts(items[behavior], prompt_format), layers, inputs)
+        prompts = letter_prompts(items[behavior], prompt_format)
+        signs = [1 if item.matching < item.other else -1 for item in items[behavior]]
+        job = Job(behavior, prompts, signs, layers, inputs)
         check_lengths(job.prompts, shape.context, data[behavior])
         job.wanted = unfinished_files(job, label, paths, args)
         keep = args.save_activations
         job.layers = [
             layer
             for layer in layers
-            if any(path in job.wanted for path, _ in artifacts_of(job, layer, label, paths, keep))
+            if any(t.path in job.wanted for t in targets_of(job, layer, label, paths, keep))
         ]
         jobs.append(job)
     return jobs, tokenizer
@@ -253,15 +274,29 @@ def main(args: argparse.Namespace) -> int:
             except ArithmeticError as error:
                 failures.append(str(error))
         ranks.close()
-    report(jobs, written, layers, time.monotonic() - started)
+    report(jobs, written, layers, label, paths, time.monotonic() - started)
     return script.report_failures(failures)
 
 
-def report(jobs: list[Job], written: list[Path], layers: list[int], seconds: float) -> None:
-    print(f"{'behaviour':28}{'pairs':>7}{'layers made':>13}{'kept':>6}")
+def report(
+    jobs: list[Job],
+    written: list[Path],
+    layers: list[int],
+    label: str,
+    paths: Paths,
+    seconds: float,
+) -> None:
+    """What was made, and for every layer what its vector's record knows."""
+    from utils.vector_stats import LayerStats, stats_table
+
     for job in jobs:
         kept = len(layers) - len(job.layers)
-        print(f"{job.behavior:28}{job.inputs['pairs']:7}{len(job.layers):13}{kept:6}")
+        pairs = job.inputs["pairs"]
+        files = {n: paths.vector(job.behavior, n, label, normalized=False) for n in layers}
+        measured = {n: read_measured(path) for n, path in files.items()}
+        stats = {n: LayerStats(**values) for n, values in measured.items() if values}
+        print(f"\n{job.behavior}: {pairs} pairs, {len(job.layers)} layers made, {kept} kept")
+        print(stats_table(stats, pairs))
     script.print_written(written, seconds)
 
 

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,15 +64,18 @@ def torch_bytes(value: Any) -> bytes:
     return buffer.getvalue()
 
 
-def save(path: Path, data: bytes, inputs: Mapping[str, Any]) -> None:
+def save(
+    path: Path, data: bytes, inputs: Mapping[str, Any], measured: Mapping[str, Any] | None = None
+) -> None:
     """Write an artefact and, before it, the record of what made it.
 
     Args:
         path: the artefact's place.
         data: its bytes.
         inputs: what the bytes depend on; a later run with other inputs is refused.
+        measured: what was found on the way and belongs to the artefact, but not to its bytes.
     """
-    write_bytes(record_path(path), _record(path, sha256_bytes(data), inputs))
+    write_bytes(record_path(path), _record(path, sha256_bytes(data), inputs, measured))
     write_bytes(path, data)
 
 
@@ -93,15 +96,13 @@ def save_large(path: Path, value: Any, inputs: Mapping[str, Any]) -> None:
     write_file(path, write)
 
 
-def _record(path: Path, digest: str, inputs: Mapping[str, Any]) -> bytes:
-    record = {
-        "artifact": path.name,
-        "sha256": digest,
-        "inputs": inputs,
-        "command": command_line(),
-        "versions": versions(),
-    }
-    return json_bytes(record)
+def _record(
+    path: Path, digest: str, inputs: Mapping[str, Any], measured: Mapping[str, Any] | None = None
+) -> bytes:
+    record: dict[str, Any] = {"artifact": path.name, "sha256": digest, "inputs": inputs}
+    if measured is not None:
+        record["measured"] = measured
+    return json_bytes(record | {"command": command_line(), "versions": versions()})
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -121,6 +122,16 @@ def read_record(path: Path) -> dict[str, Any] | None:
     if not whole or not isinstance(content["inputs"], dict):
         raise UserError(f"{record} is not a readable record (fields missing); delete it")
     return content
+
+
+def read_measured(path: Path) -> dict[str, Any]:
+    """What was measured while an artefact was made; empty if it has no record of it.
+
+    Raises:
+        UserError: the record is there but cannot be read as one.
+    """
+    record = read_record(path)
+    return {} if record is None else dict(record.get("measured") or {})
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -155,10 +166,13 @@ def _check_folder(folder: Path) -> None:
         raise UserError(f"{folder} cannot be written to")
 
 
-def must_make(path: Path, inputs: Mapping[str, Any], *, overwrite: bool) -> bool:
+def must_make(
+    path: Path, inputs: Mapping[str, Any], *, overwrite: bool, measures: Collection[str] = ()
+) -> bool:
     """Whether to make an artefact: yes if absent or to be overwritten, no if it is finished.
 
-    A file without a record came from elsewhere: it is kept, and said so.
+    A file without a record came from elsewhere: it is kept, and said so. One whose record lacks
+    any of ``measures`` was made by an earlier version, and is made again.
 
     Raises:
         UserError: it was made from other inputs, its bytes are not those recorded, or its
@@ -171,7 +185,7 @@ def must_make(path: Path, inputs: Mapping[str, Any], *, overwrite: bool) -> bool
     if found is State.FINISHED:
         # also under --overwrite: the same inputs make the same bytes, and a run with
         # --overwrite that was killed goes on where it stood
-        return False
+        return not set(measures) <= read_measured(path).keys()
     if overwrite:
         return True
     if found is State.FOREIGN:

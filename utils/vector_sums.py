@@ -1,8 +1,9 @@
 """Sums of a vector run on disk, so that a killed run goes on with the same bits.
 
-The state is a few float64 sums, whatever the number of pairs. With ``--save_activations`` the
-activations go to a raw file as they come, and are cut into the published files at the end. Every
-rank of a run has a state of its own; the states are put together at the end.
+The state is a few float64 sums, and the lengths of some tokens for each pair. With
+``--save_activations`` the activations go to a raw file as they come, and are cut into the published
+files at the end. Every rank of a run has a state of its own; the states are put together at the
+end.
 """
 
 import json
@@ -19,6 +20,8 @@ from torch import Tensor
 from utils.artifacts import load_torch, sha256_bytes, torch_bytes, write_bytes
 from utils.errors import UserError
 from utils.locks import lock
+from utils.one_pass import Readings
+from utils.vector_stats import Moments
 
 SAVE_EVERY_SECONDS = float(os.environ.get("CAA_SAVE_EVERY_SECONDS", "10"))
 
@@ -61,15 +64,17 @@ class State:
 
     Attributes:
         order: places in the data file of the pairs summed, in the order in which they were.
-        sums: sum of (matching - other) over them, float64, shape (layers, width).
+        moments: the sums over them.
     """
 
     order: list[int]
-    sums: Tensor
+    moments: Moments
 
     def check(self, kind: Kind) -> str:
-        head = f"{kind.key} {kind.keep} {json.dumps(self.order)} "
-        return sha256_bytes(head.encode() + self.sums.numpy().tobytes())
+        head = f"{kind.key} {kind.keep} {json.dumps(self.order)} {self.moments.firsts} "
+        m = self.moments
+        parts = [m.differences, m.signed, m.squares, m.sizes, *m.norms]
+        return sha256_bytes(head.encode() + b"".join(p.numpy().tobytes() for p in parts))
 
 
 def read_state(path: Path, kind: Kind) -> State | None:
@@ -84,7 +89,8 @@ def read_state(path: Path, kind: Kind) -> State | None:
         found = load_torch(path)
         if found["key"] != f"{kind.key} {kind.keep}":
             return None
-        state = State([int(n) for n in found["order"]], found["sums"].reshape(kind.shape))
+        moments = Moments.from_state(found["moments"], kind.shape)
+        state = State([int(n) for n in found["order"]], moments)
         whole = found["check"] == state.check(kind)
     except (UserError, KeyError, TypeError, IndexError, RuntimeError, AttributeError) as error:
         raise _damaged(path) from error
@@ -100,7 +106,7 @@ def read_state(path: Path, kind: Kind) -> State | None:
 class VectorSums:
     """One rank's running sum of (matching - other) over pairs; a context manager.
 
-    Leaving the block keeps what was saved; :meth:`remove` deletes it.
+    Leaving the block keeps what was saved; :func:`remove` deletes it.
 
     Args:
         path: where the state is kept while the run is unfinished.
@@ -119,7 +125,7 @@ class VectorSums:
         self._raw: BinaryIO | None = None
         try:
             found = read_state(path, kind)
-            self.state = found or State([], torch.zeros(kind.shape, dtype=torch.float64))
+            self.state = found or State([], Moments.zero(kind.shape))
             if found is None:
                 # what lies in the raw file belongs to a state that is not continued
                 _raw_path(path).unlink(missing_ok=True)
@@ -139,18 +145,18 @@ class VectorSums:
             self._raw.close()
         self._lock.close()
 
-    def add(self, pairs: Sequence[int], outputs: Tensor) -> None:
+    def add(self, pairs: Sequence[int], readings: Readings, signs: Sequence[int]) -> None:
         """Add one batch.
 
         Args:
             pairs: their places in the data file.
-            outputs: shape (pairs, 2, layers, width); index 0 is matching.
+            readings: what they read.
+            signs: for each 1 if its matching letter comes first in the alphabet, else -1.
         """
-        difference = outputs[:, 0].double() - outputs[:, 1].double()
-        self.state.sums += difference.sum(dim=0)
+        self.state.moments.add(readings, signs)
         self.state.order += pairs
         if self._raw is not None:
-            kept = outputs.to(self.kind.keep).contiguous().view(torch.uint8)
+            kept = readings.letters.to(self.kind.keep).contiguous().view(torch.uint8)
             self._raw.write(kept.numpy().tobytes())
         if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
             self.save()
@@ -163,7 +169,7 @@ class VectorSums:
         state = {
             "key": f"{self.kind.key} {self.kind.keep}",
             "order": self.state.order,
-            "sums": self.state.sums,
+            "moments": self.state.moments.state(),
             "check": self.state.check(self.kind),
         }
         write_bytes(self.path, torch_bytes(state))
@@ -190,9 +196,9 @@ class AllSums:
         self._parts = [(path, state) for path, state in read if state is not None]
         self.order = [pair for _, state in self._parts for pair in state.order]
 
-    def means(self) -> Tensor:
-        """Mean of (matching - other) over the pairs, float64, shape (layers, width)."""
-        return sum((s.sums for _, s in self._parts), torch.zeros(())) / len(self.order)
+    def moments(self) -> Moments:
+        """The sums over all pairs."""
+        return Moments.total([state.moments for _, state in self._parts], self.kind.shape)
 
     def activations(self, layer: int, answer: int) -> Tensor:
         """The activations of one layer and answer in the order of the data file.
