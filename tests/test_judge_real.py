@@ -15,7 +15,8 @@ import pytest
 from conftest import write_json
 from running import ROOT
 
-from utils.bundled_model import bundled_folder
+from utils.gguf_conversion import named_folder
+from utils.named_models import BUNDLED
 from utils.paths import Paths, ResultName
 
 pytestmark = [pytest.mark.bundled, pytest.mark.slow]
@@ -28,10 +29,11 @@ def server() -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # the server answers for the very name it was given: a folder below its working folder
-    command = [str(Path(sys.executable).parent / "transformers"), "serve", bundled_folder().name]
+    folder = named_folder(BUNDLED)
+    command = [str(Path(sys.executable).parent / "transformers"), "serve", folder.name]
     process = subprocess.Popen(
         [*command, "--port", str(port), "--device", "cpu"],
-        cwd=bundled_folder().parent,
+        cwd=folder.parent,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
@@ -61,7 +63,7 @@ def test_the_bundled_model_judges_its_own_answers(server: str, tmp_path: Path) -
     write_json(paths.result(name), rows)
     command = [sys.executable, str(ROOT / "scoring.py"), "--behaviors", "refusal"]
     command += ["--artifacts_dir", str(tmp_path), "--base_url", f"{server}/v1"]
-    command += ["--judge_model", bundled_folder().name, "--concurrency", "1"]
+    command += ["--judge_model", named_folder(BUNDLED).name, "--concurrency", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     scored = json.loads(paths.scores(name).read_text())

@@ -12,7 +12,8 @@ from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from utils.bundled_model import bundled_folder
+from utils.gguf_conversion import named_folder
+from utils.named_models import BUNDLED
 from utils.paths import REPOSITORY
 
 NOTEBOOK = REPOSITORY / "activation_steering_interp.ipynb"
@@ -64,7 +65,7 @@ def test_it_runs_from_top_to_bottom_and_shows_what_is_committed(
     committed: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    bundled_folder()
+    named_folder(BUNDLED)
     before = NOTEBOOK.read_bytes()
     *cells, last = code_cells(run(committed, tmp_path))
     assert last.outputs[0].text.strip() == sys.executable

@@ -11,6 +11,7 @@ from typing import Any
 
 from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape, check_access, choose_model, read_shape
+from utils.named_models import BUNDLED, NAMED_MODELS
 from utils.paths import REPOSITORY, Paths, check_root
 
 DATASETS = REPOSITORY / "datasets"
@@ -50,8 +51,11 @@ def add_behavior_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model (default: the bundled SmolLM2-135M-Instruct)")
+    names = ", ".join(row.name for row in NAMED_MODELS if row is not BUNDLED)
     group.add_argument(
-        "--model", metavar="NAME_OR_PATH", help="hub id, local model folder or .gguf file"
+        "--model",
+        metavar="NAME_OR_PATH",
+        help=f"{names} (no account needed), a hub id, a local model folder or a .gguf file",
     )
     group.add_argument("--model_size", choices=["7b", "13b", "70b"], help="Llama 2 of this size")
     group.add_argument(
@@ -59,6 +63,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="base weights (with --model_size) and the base prompt format "
         "(Input: ... / Response: ...)",
+    )
+    group.add_argument(
+        "--no_model_cache",
+        action="store_true",
+        help="do not keep a .gguf file's weights as float32 in the cache folder: needs no disk, "
+        "but parses the file at every start",
     )
 
 
@@ -258,7 +268,10 @@ def get_model(args: argparse.Namespace) -> tuple[ModelChoice, ModelShape]:
         UserError: see :mod:`utils.models`.
     """
     weights = getattr(args, "override_model_weights_path", None)
-    choice = choose_model(args.model, args.model_size, args.use_base_model, weights)
+    keep = not getattr(args, "no_model_cache", False)
+    choice = choose_model(
+        args.model, args.model_size, args.use_base_model, weights, keep_converted=keep
+    )
     check_access(choice)
     return choice, read_shape(choice)
 

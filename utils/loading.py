@@ -5,11 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
-from utils.bundled_model import bundled_folder
 from utils.errors import UserError
+from utils.gguf_conversion import (
+    converted_folder,
+    direct_options,
+    mend_model,
+    mend_tokenizer,
+    named_folder,
+)
+from utils.gguf_header import read_gguf_header
+from utils.model_files import gguf_file
 from utils.models import ModelChoice, hub_token
 from utils.ranks import local_count, local_rank, on_cpu_by_launcher, rank_count
 
@@ -62,13 +70,17 @@ def load_tokenizer(choice: ModelChoice) -> Any:
     Raises:
         UserError: it cannot be had.
     """
+    direct = _direct_gguf(choice)
     source, options = _source(choice)
     try:
-        return AutoTokenizer.from_pretrained(source, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(
             f"cannot load the tokenizer of {choice.source}: {_first_lines(error)}"
         ) from error
+    if direct is not None:
+        mend_tokenizer(tokenizer, read_gguf_header(direct))
+    return tokenizer
 
 
 def load_model(
@@ -103,8 +115,9 @@ def load_model(
         if rank_count() > 1:
             raise UserError("--device_map spreads one model over all devices: start one process")
         options["device_map"] = device_map
-    if "gguf_file" in options:
-        options["quantization_config"] = GgufConfig(dequantize=True)
+    direct = _direct_gguf(choice)
+    if direct is not None:
+        options |= direct_options(direct)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(source, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -115,6 +128,8 @@ def load_model(
         raise UserError(
             f"--load_in {load_in} does not work on {place}: {_first_lines(error)}"
         ) from error
+    if direct is not None:
+        mend_model(model, read_gguf_header(direct))
     if choice.weights is not None and any(p.is_meta for p in model.parameters()):
         raise UserError(
             f"--device_map {device_map} keeps a part of this model outside its devices, where no "
@@ -130,7 +145,7 @@ def load_model(
 
 
 def _check_load_in(choice: ModelChoice, load_in: str) -> None:
-    if choice.source.endswith(".gguf"):
+    if choice.is_gguf or _direct_gguf(choice) is not None:
         raise UserError(f"--load_in {load_in}: a .gguf file has a quantisation of its own")
     if choice.weights is not None:
         raise UserError(
@@ -162,14 +177,25 @@ def _quantization(load_in: str, dtype: torch.dtype) -> Any:
 
 
 def _source(choice: ModelChoice) -> tuple[str, dict[str, Any]]:
-    if choice.is_bundled:
-        return str(bundled_folder()), {}
-    if choice.source.endswith(".gguf"):
-        path = Path(choice.source)
-        return str(path.parent), {"gguf_file": path.name}
+    direct = _direct_gguf(choice)
+    if direct is not None:
+        return str(direct.parent), {"gguf_file": direct.name}
+    if choice.named is not None:
+        return str(named_folder(choice.named)), {}
+    if choice.is_gguf:
+        return str(converted_folder(Path(choice.source))), {}
     if Path(choice.source).is_dir():
         return choice.source, {}
     return choice.source, {"token": hub_token()}
+
+
+def _direct_gguf(choice: ModelChoice) -> Path | None:
+    """The GGUF file that is loaded as it is, where no converted copy is to be kept."""
+    if choice.keep_converted:
+        return None
+    if choice.named is not None:
+        return gguf_file(choice.named)
+    return Path(choice.source) if choice.is_gguf else None
 
 
 def _load_weights(model: Any, path: Path) -> None:

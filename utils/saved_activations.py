@@ -20,7 +20,7 @@ from utils import commands
 from utils.artifacts import load_torch, read_record, sha256_file, verify
 from utils.data import load_ab_items
 from utils.errors import UserError
-from utils.models import BUNDLED_LABEL
+from utils.named_models import BUNDLED, find_label
 from utils.paths import Paths
 
 Floats = NDArray[np.float64]
@@ -103,8 +103,10 @@ def model_flags(label: str | None) -> str:
         return f" --model_size {llama[1]}{'' if llama[2] else ' --use_base_model'}{limit}"
     base = " --use_base_model" if name.endswith("_base") else ""
     name = name.removesuffix("_base")
+    named = find_label(name)
     # The folder or the hub organisation is not in file names.
-    model = "" if name == BUNDLED_LABEL else f" --model {shlex.quote(f'.../{name}')}"
+    model = f" --model {named.name if named else shlex.quote(f'.../{name}')}"
+    model = "" if named is BUNDLED else model
     return f"{model}{base}{limit}"
 
 
