@@ -2,8 +2,8 @@
 
 Layers are numbered from 0 and mean the *output* of decoder block L. Everything that touches
 the model does so through forward hooks that live exactly as long as a ``with`` block, and this
-is the only module that registers any. No hook edits a tensor in place, so what was recorded
-stays what it was.
+is the only module that has any. No hook edits a tensor in place, so what was recorded stays
+what it was. A layer or a width that the model does not have is a UserError, and hooks nothing.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from utils.block_io import (
     CannotBranch,
     add_from,
     allowed_squares,
+    checked_delta,
     checked_mask,
     cut_arguments,
     device_of,
@@ -31,6 +31,8 @@ from utils.block_io import (
     with_hidden,
 )
 from utils.branches import AT_EMBEDDING, BranchMasks, Layout
+from utils.errors import UserError
+from utils.hooks import Hook, hooked
 from utils.loading import load_model, load_tokenizer
 from utils.models import ModelChoice
 from utils.prompts import PromptFormat
@@ -98,6 +100,16 @@ class LlamaWrapper:
     def dtype(self) -> torch.dtype:
         return self.model.dtype
 
+    def block(self, layer: int) -> nn.Module:
+        """One decoder block.
+
+        Raises:
+            UserError: the model has no layer of that number.
+        """
+        if not 0 <= layer < len(self.blocks):
+            raise UserError(f"layer {layer}: this model has layers 0 to {len(self.blocks) - 1}")
+        return self.blocks[layer]
+
     def prompt_format(self, system_prompt: str | None = None) -> PromptFormat:
         return PromptFormat(self.tokenizer, base=self.base, system_prompt=system_prompt)
 
@@ -108,7 +120,7 @@ class LlamaWrapper:
             A dictionary layer -> residual stream after that block, shape (rows, tokens, width).
             Steering that was begun before is contained in it, later steering is not.
         """
-        return self.observe({layer: self.blocks[layer] for layer in layers})
+        return self.observe({layer: self.block(layer) for layer in layers})
 
     @contextlib.contextmanager
     def observe(self, modules: Mapping[Key, nn.Module]) -> Iterator[dict[Key, Tensor]]:
@@ -123,12 +135,12 @@ class LlamaWrapper:
         kept: dict[Key, Tensor] = {}
 
         def hook_for(key: Key) -> Callable[..., None]:
-            def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+            def hook(_module: nn.Module, _args: Any, _kwargs: Any, output: Any) -> None:
                 kept[key] = hidden_of(output)
 
             return hook
 
-        with _hooked([m.register_forward_hook(hook_for(key)) for key, m in modules.items()]):
+        with hooked(Hook(module, hook_for(key)) for key, module in modules.items()):
             yield kept
 
     @contextlib.contextmanager
@@ -142,6 +154,9 @@ class LlamaWrapper:
             deltas: layer -> what is added there (the multiplier already applied), shape (width,)
                 for all rows or (rows, width) for each row of the batch its own.
             from_position: the first steered position, one for all rows or shape (rows,).
+
+        Raises:
+            UserError: inside the ``with`` block, a batch with another number of rows.
         """
         first = torch.as_tensor(from_position).reshape(-1, 1)
         current: dict[str, Tensor] = {}
@@ -158,11 +173,11 @@ class LlamaWrapper:
         def note_positions(_module: nn.Module, args: Any, kwargs: Any) -> None:
             current["positions"] = positions_of_call(args, kwargs)
 
-        handles = [self.decoder.register_forward_pre_hook(note_positions, with_kwargs=True)]
+        hooks = [Hook(self.decoder, note_positions, before=True)]
         for layer, delta in deltas.items():
-            hook = hook_for(delta.reshape(-1, 1, self.width))
-            handles.append(self.blocks[layer].register_forward_hook(hook, with_kwargs=True))
-        with _hooked(handles):
+            hook = hook_for(checked_delta(delta, self.width).reshape(-1, 1, self.width))
+            hooks.append(Hook(self.block(layer), hook))
+        with hooked(hooks):
             yield
 
     def allowed_positions(self, ids: Sequence[int]) -> list[Tensor | None]:
@@ -189,7 +204,7 @@ class LlamaWrapper:
 
             return hook
 
-        with _hooked(self._pre_hooks(hook_for)):
+        with hooked(self._before_blocks(hook_for)):
             self.next_logits(ids)
         return allowed_squares([masks[layer] for layer in range(self.n_layers)])
 
@@ -212,6 +227,9 @@ class LlamaWrapper:
             deltas: layer -> what its branches add to the tail, shape (branches, width), in the
                 order of ``layout.joins``.
             allowed: from :meth:`allowed_positions`.
+
+        Raises:
+            CannotBranch: nothing in the model projects onto a vocabulary.
         """
         masks = BranchMasks(layout, allowed, self.dtype)
 
@@ -224,32 +242,31 @@ class LlamaWrapper:
             return hook
 
         def join_for(layer: int) -> Callable[..., Any]:
-            def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
-                joined = join_branches(hidden_of(output), deltas[layer], layout)
-                return with_hidden(output, joined)
+            def hook(_module: nn.Module, _args: Any, _kwargs: Any, output: Any) -> Any:
+                return with_hidden(output, join_branches(hidden_of(output), deltas[layer], layout))
 
             return hook
 
-        def keep_ends(_module: nn.Module, args: Any) -> Any:
+        def keep_ends(_module: nn.Module, args: Any, kwargs: Any) -> Any:
             ends = layout.last_tokens().to(args[0].device)
-            return (args[0][:, ends], *args[1:])
+            return (args[0][:, ends], *args[1:]), kwargs
 
-        handles = self._pre_hooks(cut_for)
-        handles.append(self.model.get_output_embeddings().register_forward_pre_hook(keep_ends))
+        vocabulary = self.model.get_output_embeddings()
+        if vocabulary is None:
+            raise CannotBranch("nothing in it projects onto the vocabulary")
+        hooks = [*self._before_blocks(cut_for), Hook(vocabulary, keep_ends, before=True)]
         for layer in set(layout.joins) - {AT_EMBEDDING}:
-            handles.append(self.blocks[layer].register_forward_hook(join_for(layer)))
-        with _hooked(handles):
+            hooks.append(Hook(self.block(layer), join_for(layer)))
+            checked_delta(deltas[layer], self.width)
+        with hooked(hooks):
             yield
 
     def _arguments(self, layer: int, args: Any, kwargs: Any) -> dict[str, Any]:
         """All arguments of one call of a block, by name."""
         return dict(zip(self._parameters[layer], args, strict=False)) | kwargs
 
-    def _pre_hooks(self, hook_for: Callable[[int], Callable[..., Any]]) -> list[RemovableHandle]:
-        return [
-            block.register_forward_pre_hook(hook_for(layer), with_kwargs=True)
-            for layer, block in enumerate(self.blocks)
-        ]
+    def _before_blocks(self, hook_for: Callable[[int], Callable[..., Any]]) -> list[Hook]:
+        return [Hook(b, hook_for(layer), before=True) for layer, b in enumerate(self.blocks)]
 
     def prefix_cache(self, ids: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of a common beginning, each of shape (1, heads, tokens, head width).
@@ -272,22 +289,12 @@ class LlamaWrapper:
     def run_until(self, layer: int, **inputs: Any) -> None:
         """A forward pass that ends after block ``layer``: no later block, no vocabulary."""
 
-        def stop(_module: nn.Module, _args: Any, _output: Any) -> None:
+        def stop(*_arguments: Any) -> None:
             raise _StopError
 
         with (
-            _hooked([self.blocks[layer].register_forward_hook(stop)]),
+            hooked([Hook(self.block(layer), stop)]),
             torch.inference_mode(),
             contextlib.suppress(_StopError),
         ):
             self.decoder(**inputs)
-
-
-@contextlib.contextmanager
-def _hooked(handles: Sequence[RemovableHandle]) -> Iterator[None]:
-    """Hooks that are gone afterwards, whatever happened inside."""
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,7 +1,8 @@
 """The fast way equals the slow way: every family, batch size, prompt format and grid."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from conftest import FAMILIES, ROWS, make_model, make_tokenizer, make_wrapper
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llama_wrapper import LlamaWrapper
+from utils.decoding import GreedyGrid
 from utils.grid import LetterGrid, deltas_of
 from utils.one_pass import (
     Steer,
@@ -161,6 +163,123 @@ def test_a_model_that_disagrees_is_caught(
     with pytest.warns(UserWarning, match="differ by"):
         grid = LetterGrid(wrapper, prompts_of(wrapper), steers)
     assert grid.packed is None
+
+
+def change_block(
+    wrapper: LlamaWrapper,
+    layer: int,
+    change: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    packed: bool,
+) -> None:
+    """Let a block change its output in the fast way's calls only, or in the slow way's only."""
+    block = wrapper.blocks[layer]
+    forward = block.forward
+
+    def changed(*args: Any, **kwargs: Any) -> torch.Tensor:
+        hidden = forward(*args, **kwargs)
+        # packed branches have a mask, answers decoded together several rows
+        fast = kwargs.get("attention_mask") is not None or len(hidden) > 1
+        return change(hidden) if fast == packed else hidden
+
+    block.forward = changed
+
+
+def moved(hidden: torch.Tensor) -> torch.Tensor:
+    return hidden + torch.linspace(-1, 1, hidden.shape[-1])
+
+
+def overflowing(hidden: torch.Tensor) -> torch.Tensor:
+    return torch.where(torch.arange(hidden.shape[-1]) == 5, float("inf"), hidden)
+
+
+def failing(error: Exception) -> Callable[[torch.Tensor], torch.Tensor]:
+    def fail(_hidden: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    return fail
+
+
+def grid_of(wrapper: LlamaWrapper) -> bool:
+    steers = deltas_of(random_vectors(wrapper, range(4)), [1.0])
+    return LetterGrid(wrapper, prompts_of(wrapper), steers).packed is not None
+
+
+def pairs_of(wrapper: LlamaWrapper, layers: Sequence[int] = (0, 1, 2, 3)) -> bool:
+    return PairOutputs(wrapper, prompts_of(wrapper), layers).packed is not None
+
+
+def answers_of(wrapper: LlamaWrapper) -> bool:
+    steers = [None, *deltas_of(random_vectors(wrapper, range(4)), [1.0])]
+    prompts = [wrapper.prompt_format().open_prompt(row["question"]) for row in ROWS]
+    return GreedyGrid(wrapper, prompts, steers, max_new_tokens=2).together
+
+
+@pytest.mark.parametrize(
+    ("packed", "change", "reason"),
+    [
+        (True, moved, "differ by"),
+        (False, moved, "differ by"),
+        (True, overflowing, "differ in which numbers are finite"),
+        (False, overflowing, "differ in which numbers are finite"),
+        (True, failing(RuntimeError("not these shapes\nat all")), ": not these shapes; "),
+        (True, failing(AssertionError()), ": AssertionError; "),
+    ],
+)
+@pytest.mark.parametrize("takes_the_fast_way", [grid_of, pairs_of, answers_of])
+def test_whoever_falls_to_the_slow_way_says_so_once_with_the_reason(
+    wrapper: LlamaWrapper,
+    takes_the_fast_way: Callable[[LlamaWrapper], bool],
+    packed: bool,
+    change: Callable[[torch.Tensor], torch.Tensor],
+    reason: str,
+) -> None:
+    change_block(wrapper, 3, change, packed=packed)
+    with pytest.warns(UserWarning, match="one forward pass a cell") as warned:
+        assert not takes_the_fast_way(wrapper)
+    (warning,) = warned
+    assert reason in str(warning.message)
+    assert warning.filename == __file__, "it points at whoever asked for the fast way"
+
+
+@pytest.mark.parametrize("takes_the_fast_way", [grid_of, pairs_of, answers_of])
+def test_what_breaks_either_way_is_no_disagreement(
+    wrapper: LlamaWrapper, takes_the_fast_way: Callable[[LlamaWrapper], bool]
+) -> None:
+    for packed in (True, False):
+        change_block(wrapper, 3, overflowing, packed=packed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert takes_the_fast_way(wrapper)
+
+
+def test_a_disagreement_at_an_early_layer_only_is_caught(wrapper: LlamaWrapper) -> None:
+    """Block 1 moves the packed stream, and block 2, whose own output is right, moves it back."""
+    change_block(wrapper, 1, moved, packed=True)
+    forward = wrapper.blocks[2].forward
+
+    def moved_back(*args: Any, **kwargs: Any) -> torch.Tensor:
+        if kwargs.get("attention_mask") is not None:
+            kwargs["hidden_states"] = 2 * kwargs["hidden_states"] - moved(kwargs["hidden_states"])
+        return forward(*args, **kwargs)
+
+    wrapper.blocks[2].forward = moved_back
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pairs_of(wrapper, [0, 2, 3])
+    for layers in ([0, 1, 2, 3], [1, 2], [1]):
+        with pytest.warns(UserWarning, match="differ by") as warned:
+            assert not pairs_of(wrapper, layers)
+        assert len(warned) == 1
+
+
+def test_double_precision_is_compared_in_double_precision(wrapper: LlamaWrapper) -> None:
+    """Numbers with a large mean: rounded to float32 they would differ by more than 1e-6."""
+    wrapper.model.double()
+    wrapper.blocks[3].mlp.register_forward_hook(lambda _m, _a, out: out + 1e3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pairs_of(wrapper) and grid_of(wrapper)
 
 
 @pytest.mark.parametrize("budget", [1, 100, 5000])

@@ -1,5 +1,8 @@
 """The wrapper's hooks: recorded = output_hidden_states, steered where it should be, gone after."""
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
 import pytest
 import torch
 from conftest import make_model, make_tokenizer, make_wrapper
@@ -7,6 +10,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from llama_wrapper import LlamaWrapper
+from utils.block_io import CannotBranch
+from utils.branches import Layout
 from utils.errors import UserError
 from utils.generation import generate
 
@@ -79,12 +84,101 @@ def test_hooks_are_gone_whatever_happened(wrapper: LlamaWrapper) -> None:
     before, logits = count_hooks(wrapper), wrapper.next_logits(IDS)
     with pytest.raises(ZeroDivisionError), wrapper.record([0]), wrapper.steer({0: logits[:32]}, 0):
         raise ZeroDivisionError
-    with pytest.raises(IndexError), wrapper.record([0, 99]):
-        pass
     wrapper.run_until(1, input_ids=torch.tensor([IDS]))
     wrapper.allowed_positions(IDS)
     assert count_hooks(wrapper) == before
     assert torch.equal(wrapper.next_logits(IDS), logits)
+
+
+def branching(
+    wrapper: LlamaWrapper, joins: Sequence[int], deltas: dict[int, torch.Tensor]
+) -> AbstractContextManager[None]:
+    layout = Layout(0, (len(IDS),), 1, tuple(joins))
+    return wrapper.branch(layout, deltas, wrapper.allowed_positions(IDS))
+
+
+V, TOO_WIDE, LONG = torch.ones(32), torch.ones(64), torch.ones(2, 3, 32)
+OTHER_MODEL = "belongs to another model"
+NO_LAYER = "this model has layers 0 to 3"
+# Wherever a layer or a vector is given, right ones come before the wrong one.
+BAD_CALLS: dict[str, tuple[str, Callable[[LlamaWrapper], AbstractContextManager[object]]]] = {
+    "record beyond": (f"layer 99: {NO_LAYER}", lambda w: w.record([0, 99])),
+    "record before": (f"layer -1: {NO_LAYER}", lambda w: w.record([0, -1])),
+    "steer beyond": (f"layer 4: {NO_LAYER}", lambda w: w.steer({0: V, 4: V}, 0)),
+    "steer before": (f"layer -1: {NO_LAYER}", lambda w: w.steer({0: V, -1: V}, 0)),
+    "steer wide": (
+        rf"\(64,\).* width 32.*{OTHER_MODEL}",
+        lambda w: w.steer({0: V, 1: TOO_WIDE}, 0),
+    ),
+    "steer narrow": (OTHER_MODEL, lambda w: w.steer({0: V, 1: V[:31]}, 0)),
+    "steer a number": (OTHER_MODEL, lambda w: w.steer({0: V, 1: V[0]}, 0)),
+    "steer too deep": (OTHER_MODEL, lambda w: w.steer({0: V, 1: LONG}, 0)),
+    "branch beyond": (
+        f"layer 9: {NO_LAYER}",
+        lambda w: branching(w, [0, 9], {0: V[None], 9: V[None]}),
+    ),
+    "branch wide": (OTHER_MODEL, lambda w: branching(w, [0, 1], {0: V[None], 1: TOO_WIDE[None]})),
+}
+
+
+@pytest.mark.parametrize("call", BAD_CALLS)
+def test_a_layer_or_a_width_that_is_not_the_models_is_named_and_leaves_no_hook(
+    wrapper: LlamaWrapper, call: str
+) -> None:
+    message, begin = BAD_CALLS[call]
+    before, logits = count_hooks(wrapper), wrapper.next_logits(IDS)
+    with pytest.raises(UserError, match=message), begin(wrapper):
+        pytest.fail("the block must not be entered")
+    assert count_hooks(wrapper) == before
+    assert torch.equal(wrapper.next_logits(IDS), logits)
+
+
+@pytest.mark.parametrize("layer", [-1, 4])
+def test_running_until_a_layer_that_is_not_there_is_refused_and_leaves_no_hook(
+    wrapper: LlamaWrapper, layer: int
+) -> None:
+    before = count_hooks(wrapper)
+    with pytest.raises(UserError, match=f"layer {layer}: {NO_LAYER}"):
+        wrapper.run_until(layer, input_ids=torch.tensor([IDS]))
+    assert count_hooks(wrapper) == before
+
+
+def test_branching_without_a_vocabulary_is_refused_and_leaves_no_hook(
+    wrapper: LlamaWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = count_hooks(wrapper)
+    monkeypatch.setattr(wrapper.model, "get_output_embeddings", lambda: None)
+    with pytest.raises(CannotBranch, match="vocabulary"), branching(wrapper, [0], {0: V[None]}):
+        pytest.fail("the block must not be entered")
+    assert count_hooks(wrapper) == before
+
+
+def test_what_fails_inside_a_pass_leaves_no_hook(wrapper: LlamaWrapper) -> None:
+    before, logits = count_hooks(wrapper), wrapper.next_logits(IDS)
+    two_vectors = torch.stack([V, V])
+    with pytest.raises(UserError, match="2 vectors for 1 rows"), wrapper.steer({1: two_vectors}, 0):
+        wrapper.next_logits(IDS)
+    for fails in (
+        lambda: wrapper.run_until(3, input_ids=torch.tensor([IDS])),
+        lambda: wrapper.allowed_positions(IDS),
+    ):
+        forward = wrapper.blocks[2].forward
+        wrapper.blocks[2].forward = lambda *args, **kwargs: 1 / 0
+        with pytest.raises(ZeroDivisionError):
+            fails()
+        wrapper.blocks[2].forward = forward
+        assert count_hooks(wrapper) == before
+    assert torch.equal(wrapper.next_logits(IDS), logits)
+
+
+def test_a_registration_that_fails_takes_the_earlier_ones_back(wrapper: LlamaWrapper) -> None:
+    before, unhookable = count_hooks(wrapper), object()
+    parts = {"first": wrapper.blocks[0], "second": wrapper.blocks[1], "third": unhookable}
+    with pytest.raises(AttributeError), wrapper.observe(parts):
+        pytest.fail("the block must not be entered")
+    with pytest.raises(KeyError), branching(wrapper, [0, 1], {0: V[None]}):
+        pytest.fail("the block must not be entered")
+    assert count_hooks(wrapper) == before
 
 
 class TupleBlock(nn.Module):
@@ -148,10 +242,12 @@ def test_generation_equals_repeated_forward_passes(wrapper: LlamaWrapper) -> Non
     with wrapper.steer({1: vector}, first):
         for _ in range(12):
             ids.append(int(wrapper.next_logits(ids).argmax()))
-        assert (
-            generate(wrapper, [IDS], max_new_tokens=12)[0]
-            == ids[len(IDS) :][: len(generate(wrapper, [IDS], max_new_tokens=12)[0])]
-        )
+        whole = ids[len(IDS) :]
+        never = next(t for t in range(400) if t not in whole)
+        for end in (never, whole[0], whole[6]):
+            wrapper.model.generation_config.eos_token_id = end
+            expected = whole if end == never else whole[: whole.index(end) + 1]
+            assert generate(wrapper, [IDS], max_new_tokens=12) == [expected]
 
 
 def test_an_architecture_without_blocks_is_refused_by_name() -> None:

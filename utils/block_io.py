@@ -103,6 +103,20 @@ def allowed_squares(masks: Sequence[Tensor | None]) -> list[Tensor | None]:
     return [None if mask is None else squares[id(mask)] for mask in masks]
 
 
+def checked_delta(delta: Tensor, width: int) -> Tensor:
+    """What is added to a residual stream of that width: shape (width,) or (rows, width).
+
+    Raises:
+        UserError: it has another shape.
+    """
+    if delta.ndim not in (1, 2) or delta.shape[-1] != width:
+        raise UserError(
+            f"a vector of shape {tuple(delta.shape)}; this model's residual stream has "
+            f"width {width}, so the vector belongs to another model"
+        )
+    return delta
+
+
 def add_from(hidden: Tensor, delta: Tensor, positions: Tensor, first: Tensor) -> Tensor:
     """Add vectors at every position from a first one on.
 
@@ -111,7 +125,12 @@ def add_from(hidden: Tensor, delta: Tensor, positions: Tensor, first: Tensor) ->
         delta: shape (rows or 1, 1, width).
         positions: absolute position of every token, shape (rows or 1, tokens).
         first: shape (rows or 1, 1).
+
+    Raises:
+        UserError: another number of vectors than of rows (it would make rows of one row).
     """
+    if len(delta) not in (1, len(hidden)):
+        raise UserError(f"{len(delta)} vectors for {len(hidden)} rows: one for each row, or one")
     # Gemma 4 hands its last blocks the last tokens only, where nothing else is read
     positions = positions[:, -hidden.shape[1] :]
     steered = positions.to(hidden.device) >= first.to(hidden.device)

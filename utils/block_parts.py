@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from utils.block_io import checked_delta
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -130,14 +131,10 @@ def check_run(wrapper: "LlamaWrapper", ids: Sequence[int], deltas: Mapping[int, 
     if not ids:
         raise UserError("no tokens: give a text that is not empty")
     for layer, delta in deltas.items():
-        if not 0 <= layer < wrapper.n_layers:
-            raise UserError(f"layer {layer}: this model has layers 0 to {wrapper.n_layers - 1}")
-        if tuple(delta.shape) != (wrapper.width,):
-            raise UserError(
-                f"a vector of shape {tuple(delta.shape)}; this model's residual stream has "
-                f"width {wrapper.width}, so the vector belongs to another model"
-            )
-        if not bool(delta.isfinite().all()):
+        wrapper.block(layer)
+        if delta.ndim != 1:
+            raise UserError(f"a vector of shape {tuple(delta.shape)}: one vector a layer, not more")
+        if not bool(checked_delta(delta, wrapper.width).isfinite().all()):
             raise UserError("the vector holds NaN or infinite values")
 
 

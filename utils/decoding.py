@@ -14,10 +14,9 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-from utils.block_io import CannotBranch
 from utils.branches import length_batches
 from utils.generation import end_tokens, generate
-from utils.one_pass import MISFITS, Steer, agree, reason_of, slow_logits, warn_slow
+from utils.one_pass import Steer, checked, slow_logits
 from utils.padding import left_padded
 from utils.prompts import OpenPrompt
 
@@ -132,13 +131,14 @@ class GreedyGrid:
     def _shared_prefill_works(self) -> bool:
         prompt = max(self.prompts, key=lambda p: len(p.ids))
         probes = [None, *[s for s in self.steers if s is not None][-1:]]
-        try:
-            fast = self._first_logits([prompt], probes).float()
-        except (CannotBranch, *MISFITS) as error:
-            warn_slow(self.wrapper, reason_of(error))
-            return False
-        slow = torch.stack([slow_logits(self.wrapper, prompt, s) for s in probes]).float()
-        return agree(self.wrapper, fast, slow)
+
+        def slow() -> list[Tensor]:
+            return [torch.stack([slow_logits(self.wrapper, prompt, s) for s in probes])]
+
+        def fast() -> tuple[bool, list[Tensor]]:
+            return True, [self._first_logits([prompt], probes)]
+
+        return checked(self.wrapper, fast, slow) is not None
 
     def answers(self, batch: Sequence[int]) -> list[list[Answer]]:
         """Answers of the prompts of one batch: [prompt][steer]."""

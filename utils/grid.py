@@ -6,19 +6,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from utils.block_io import CannotBranch
 from utils.branches import length_batches
 from utils.one_pass import (
     MAX_BRANCHES,
-    MISFITS,
     PackedPrompts,
     Steer,
-    agree,
+    checked,
     default_budget,
     letter_probabilities,
-    reason_of,
     slow_logits,
-    warn_slow,
 )
 from utils.prompts import LetterPrompt
 
@@ -74,17 +70,16 @@ class LetterGrid:
     def _checked_packing(self) -> PackedPrompts | None:
         longest = max(self.prompts, key=lambda p: len(p.ids))
         probes = self.steers[:1] + self.steers[-1:]
-        try:
-            packed = PackedPrompts(
-                self.wrapper, [p.ids for p in self.prompts], max(p.tail for p in self.prompts)
-            )
-            fast = packed.logits([longest.ids], longest.tail, probes)[0].float()
-        except (CannotBranch, *MISFITS) as error:
-            warn_slow(self.wrapper, reason_of(error))
-            return None
-        cells = [None, *probes]
-        slow = torch.stack([slow_logits(self.wrapper, longest, c) for c in cells]).float()
-        return packed if agree(self.wrapper, fast, slow) else None
+        rows, tail = [p.ids for p in self.prompts], max(p.tail for p in self.prompts)
+
+        def fast() -> tuple[PackedPrompts, list[Tensor]]:
+            packed = PackedPrompts(self.wrapper, rows, tail)
+            return packed, [packed.logits([longest.ids], longest.tail, probes)[0]]
+
+        def slow() -> list[Tensor]:
+            return [torch.stack([slow_logits(self.wrapper, longest, c) for c in (None, *probes)])]
+
+        return checked(self.wrapper, fast, slow)
 
     def probabilities(self, batch: Sequence[int]) -> Tensor:
         """P(letter) for the prompts of one batch.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from utils.block_io import device_of
 from utils.block_parts import PARTS, Anatomy, check_run, take_apart
 from utils.errors import UserError
-from utils.one_pass import agree
+from utils.one_pass import difference
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -257,7 +257,7 @@ def _scaled(wrapper: "LlamaWrapper", logits: Tensor) -> Tensor:
 
 def _check_last(wrapper: "LlamaWrapper", anatomy: Anatomy) -> None:
     found = lens_logits(wrapper, anatomy.blocks[-1].output[-1])
-    if not agree(wrapper, found, anatomy.logits, warn=False):
+    if difference(wrapper, found, anatomy.logits) is not None:
         raise UserError(
             f"architecture {wrapper.architecture!r}: final norm and unembedding of the last block "
             "are not the model's own logits, so its logit lens cannot be computed"

@@ -6,9 +6,9 @@ fit is caught here and computed slowly, with a warning, never with other numbers
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ MAX_BRANCHES = 512
 MISFITS = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
 RECURRENT = "some of its blocks are recurrent and keep no keys and values"
 CPU_TOKENS, GPU_TOKENS = 768, 16384
+Prepared = TypeVar("Prepared")
 
 
 @dataclass(frozen=True)
@@ -205,37 +206,62 @@ def tolerance_of(wrapper: "LlamaWrapper") -> float:
     return TOLERANCE.get(wrapper.dtype, HALF_TOLERANCE)
 
 
-def agree(wrapper: "LlamaWrapper", fast: Tensor, slow: Tensor, *, warn: bool = True) -> bool:
-    """Whether the fast way's numbers are the slow way's, up to rounding; warns if not."""
-    finite = slow.isfinite()
-    if not bool(finite.any()) or not torch.equal(finite, fast.isfinite()):
-        # a model that breaks under this steering breaks either way
-        return not bool(finite.any() | fast.isfinite().any())
-    fast, slow = fast[finite], slow[finite].float()
-    deviation = float((fast - slow).abs().max() / slow.std())
-    if deviation <= tolerance_of(wrapper):
-        return True
-    if warn:
-        warn_slow(wrapper, f"packed and plain passes differ by {deviation:.1e} on a test prompt")
-    return False
+def checked(
+    wrapper: "LlamaWrapper",
+    fast: Callable[[], tuple[Prepared, Sequence[Tensor]]],
+    slow: Callable[[], Sequence[Tensor]],
+) -> Prepared | None:
+    """The fast way, if on a test prompt it gives the slow way's numbers; else a warning.
 
+    Args:
+        wrapper: the model.
+        fast: prepares the fast way; returns that, and the test prompt's numbers.
+        slow: the same numbers the slow way. Each tensor is measured by its own deviation.
 
-def reason_of(error: Exception) -> str:
-    """Why packing failed, in one line.
+    Returns:
+        What was prepared; ``None``, after exactly one warning, for the slow way.
 
     Raises:
-        UserError: it was only a lack of memory.
+        UserError: out of memory.
     """
-    if isinstance(error, torch.OutOfMemoryError):
-        raise UserError("out of memory; lower --batch_tokens") from error
-    return str(error).splitlines()[0]
+    try:
+        prepared, found = fast()
+    except (CannotBranch, *MISFITS) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise UserError("out of memory; lower --batch_tokens") from error
+        # an assertion may have no message
+        _warn_slow(wrapper, next(iter(str(error).splitlines()), type(error).__name__))
+        return None
+    for ours, expected in zip(found, slow(), strict=True):
+        how = difference(wrapper, ours, expected)
+        if how is not None:
+            _warn_slow(wrapper, f"packed and plain passes differ {how} on a test prompt")
+            return None
+    return prepared
 
 
-def warn_slow(wrapper: "LlamaWrapper", reason: str) -> None:
+def difference(wrapper: "LlamaWrapper", fast: Tensor, slow: Tensor) -> str | None:
+    """By how much the fast way's numbers are not the slow way's; ``None`` if by rounding only.
+
+    Numbers that are infinite or NaN both ways are equal: a model that breaks under this
+    steering breaks either way.
+    """
+    fast, slow = fast.cpu().double(), slow.cpu().double()
+    finite = slow.isfinite()
+    if not torch.equal(finite, fast.isfinite()):
+        return "in which numbers are finite"
+    fast, slow = fast[finite], slow[finite]
+    if torch.equal(fast, slow):
+        return None
+    deviation = float((fast - slow).abs().max() / slow.std())
+    return None if deviation <= tolerance_of(wrapper) else f"by {deviation:.1e}"
+
+
+def _warn_slow(wrapper: "LlamaWrapper", reason: str) -> None:
     """Say that the slow way is taken, and why."""
     if keeps_state(wrapper.model.config):
         reason = RECURRENT  # whatever broke on it first
     warnings.warn(
         f"{wrapper.architecture}: {reason}; computing one forward pass a cell (slow, same numbers)",
-        stacklevel=3,
+        stacklevel=5,
     )

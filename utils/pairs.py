@@ -6,18 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from utils.block_io import CannotBranch
 from utils.branches import length_batches
-from utils.one_pass import (
-    MISFITS,
-    PackedPrompts,
-    Readings,
-    agree,
-    default_budget,
-    reason_of,
-    slow_outputs,
-    warn_slow,
-)
+from utils.one_pass import PackedPrompts, Readings, checked, default_budget, slow_outputs
 from utils.prompts import LetterPrompt
 
 if TYPE_CHECKING:
@@ -59,18 +49,13 @@ class PairOutputs:
 
     def _checked_packing(self) -> PackedPrompts | None:
         longest = max(range(len(self.rows)), key=lambda i: len(self.rows[i]))
-        try:
+
+        def fast() -> tuple[PackedPrompts, Sequence[Tensor]]:
             packed = PackedPrompts(self.wrapper, self.rows, 1 + max(self.tails))
-            fast = self._fast(packed, [longest]).letters[0]
-        except (CannotBranch, *MISFITS) as error:
-            warn_slow(self.wrapper, reason_of(error))
-            return None
-        slow = self._slow(longest).letters[0]
-        same = all(
-            agree(self.wrapper, fast[:, i], slow[:, i], warn=i == len(self.layers) - 1)
-            for i in range(len(self.layers))
-        )
-        return packed if same else None
+            return packed, self._fast(packed, [longest]).letters[0].unbind(1)
+
+        # by layers: a large deviation at an early one is a small one at the scale of the last
+        return checked(self.wrapper, fast, lambda: self._slow(longest).letters[0].unbind(1))
 
     def _slow(self, index: int) -> Readings:
         row, count = self.rows[index], self.tails[index] + 1
