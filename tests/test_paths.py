@@ -1,6 +1,8 @@
 """Names of files: exactly those of the paper's repository, read back exactly."""
 
 import itertools
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from utils.evaluation import AB
-from utils.paths import Paths, ResultName, format_multiplier, record_path
+from utils.paths import REPOSITORY, Paths, ResultName, format_multiplier, record_path
 from utils.score_tables import discover_cells, load_scores
 
 PUBLISHED = (
@@ -378,3 +380,55 @@ def test_behaviours_with_vectors(paths: Paths) -> None:
     touch(paths.artifacts / "vectors" / "notes.txt")
     touch(paths.artifacts / "vectors" / "odd" / "notes.txt")
     assert paths.behaviors_with_vectors() == ["bold", "calm"]
+
+
+# ---------------------------------------------------------------- what git shows of them
+
+
+def git(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = ["git", "-C", str(REPOSITORY), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def checkout() -> Paths:
+    """The default root, where it is a git checkout."""
+    if shutil.which("git") is None or git("rev-parse").returncode:
+        pytest.skip("this copy of the repository is no git checkout (of this user)")
+    return Paths(REPOSITORY, REPOSITORY / "datasets")
+
+
+def test_no_tracked_file_is_ignored(checkout: Paths) -> None:
+    """Or a new one beside it would never show, and what is committed would drift."""
+    tracked = git("ls-files")
+    assert (
+        tracked.returncode == 0 and "results/" in tracked.stdout and "analysis/" in tracked.stdout
+    )
+    ignored = git("ls-files", "--cached", "--ignored", "--exclude-standard")
+    assert (ignored.returncode, ignored.stdout) == (0, "")
+
+
+def test_finished_artefacts_show_and_unfinished_or_large_ones_do_not(checkout: Paths) -> None:
+    shown = [
+        *(checkout.result(n) for n in (LLAMA, OTHER)),
+        checkout.scores(OTHER),
+        checkout.figure("LAYER_SWEEPS_type=ab_model=any"),
+        checkout.figure("PCA_layer=1_model=any", "calm", ".txt"),
+        *(checkout.vector("calm", 3, "any", normalized=n) for n in (False, True)),
+        checkout.test_data("calm", "ab"),
+    ]
+    shown += [record_path(path) for path in shown]
+    weights = checkout.finetuned("calm", "pos", None, None, None)
+    cache = checkout.artifacts / "results/open_ended_scores/.cache/calm.lock"
+    hidden = [
+        *(checkout.journal("calm", "0123456789abcdef", rank) for rank in (0, 1)),
+        *(checkout.vector_progress("calm", "any", rank) for rank in (0, 1)),
+        checkout.activations("calm", "pos", 3, "any"),
+        checkout.finetuning_state(weights) / "step_1/run.json",
+        *(weights, record_path(weights), cache, checkout.artifacts / "datasets/paper/test/x.json"),
+    ]
+    hidden += [p.with_name(f"{p.name}_lock") for p in hidden[:4]]
+    hidden += [p.with_name(f".{p.name}.4711.tmp") for p in shown]
+    for paths, status in ((shown, 1), (hidden, 0)):
+        for path in paths:
+            assert git("check-ignore", "--quiet", "--no-index", path).returncode == status, path
