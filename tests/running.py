@@ -56,5 +56,6 @@ def artifacts(folder: Path) -> dict[str, bytes]:
 
 def hidden(folder: Path) -> list[str]:
     """Names of unfinished business: anything hidden that is no record."""
+    assert any(p.is_file() for p in folder.rglob("*")), f"nothing was made in {folder}"
     names = (p.name for p in folder.rglob(".*") if p.is_file())
     return sorted(n for n in names if not n.endswith(".record"))

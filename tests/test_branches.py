@@ -44,7 +44,9 @@ def test_mask_equals_definition(prefix: int, window: int | None, tail: int) -> N
 
 def test_every_token_sees_something() -> None:
     layout = Layout(0, (1, 6), 1, (0, 1))
-    assert layout.visible(None).any(-1).all()
+    seen = layout.visible(None)
+    assert seen.shape == (2, layout.total, layout.total)
+    assert seen.any(-1).all()
 
 
 def test_branches_join_after_their_block() -> None:

@@ -25,10 +25,13 @@ def steers_of(wrapper: LlamaWrapper, layers: Sequence[int] = (0, 2)) -> list[Ste
 
 
 def all_answers(grid: GreedyGrid) -> list[list[Answer]]:
+    assert sorted(i for batch in grid.batches for i in batch) == list(range(len(grid.prompts)))
     found: list[list[Answer]] = [[] for _ in grid.prompts]
     for batch in grid.batches:
         for index, answers in zip(batch, grid.answers(batch), strict=True):
             found[index] = answers
+    assert all(len(answers) == len(grid.steers) for answers in found)
+    assert all(answer.tokens for answers in found for answer in answers)
     return found
 
 

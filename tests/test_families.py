@@ -219,6 +219,7 @@ def check_letters(
     rows: Sequence[dict[str, object]], field: str, wrapper: LlamaWrapper, delta: torch.Tensor
 ) -> None:
     moved = 0.0
+    assert len(rows) >= 4
     for row in rows:
         question = row["question"]
         prompt = wrapper.prompt_format().letter_prompt(question, ("A", "B"))
@@ -235,6 +236,7 @@ def check_letters(
 def check_answers(
     rows: Sequence[dict[str, object]], wrapper: LlamaWrapper, delta: torch.Tensor
 ) -> None:
+    assert [row["question"] for row in rows] == QUESTIONS[:3]
     for row in rows:
         prompt = wrapper.prompt_format().open_prompt(row["question"])
         tokens = own_answer(wrapper, prompt.ids, STEERED, prompt.steer_from, delta)
@@ -293,6 +295,7 @@ def test_more_families_take_the_fast_way(family: str, monkeypatch: pytest.Monkey
     slow = slow_grid(wrapper, prompts, steers)
     assert (fast_grid(grid) - slow).abs().max() < 1e-5
     assert (slow[:, 1:] - slow[:, :1]).abs().max() > 1e-3
+    assert len(pairs.batches[0]) > 0
     batch = pairs.batches[0]
     for index, fast in zip(batch, pairs.outputs(batch), strict=True):
         for answer, letter in zip(fast, prompts[index].letters.values(), strict=True):

@@ -51,12 +51,15 @@ def curve_of(folder: Path) -> tuple[list[list[float]], list[list[float]]]:
     (path,) = folder.rglob("finetune_*.txt")
     blocks = path.read_text().split("\n\n")
     tables = [[list(map(float, line.split())) for line in b.splitlines()[1:]] for b in blocks]
+    assert all(tables), "a table without a row"
     return tables[0], tables[1]
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     (path,) = (folder / "finetuned_models").glob("*.pt")
-    return torch.load(path, weights_only=True)
+    weights = torch.load(path, weights_only=True)
+    assert weights, "a file without weights"
+    return weights
 
 
 # ---------------------------------------------------------------- one step
@@ -265,6 +268,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_the_last_good_s
     whole = tmp_path / "whole"
     call("finetune_llama", *options, "--artifacts_dir", whole)
     assert artifacts(tmp_path / "finetuned_models") == artifacts(whole / "finetuned_models")
+    assert len(artifacts(tmp_path / "finetuned_models")) == 1
 
 
 def test_a_rate_that_breaks_the_model_is_stopped(

@@ -75,6 +75,7 @@ def test_the_parts_of_every_block_add_up(any_wrapper: LlamaWrapper) -> None:
     found = take_apart(any_wrapper, IDS)
     assert torch.equal(found.entry, hidden[0][0])
     assert torch.equal(found.logits, any_wrapper.next_logits(IDS))
+    assert len(found.blocks) == len(streams) == 4
     for layer, block in enumerate(found.blocks):
         before = (found.entry if layer == 0 else streams[layer - 1][0]).double()
         assert torch.allclose(block.output, streams[layer][0], atol=1e-6)

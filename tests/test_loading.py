@@ -44,6 +44,7 @@ def test_a_dispatched_model_gives_the_numbers_of_a_plain_one(tmp_path: Path, kin
     prompts = [plain.prompt_format().letter_prompt(q, ("A", "B")) for q in QUESTIONS[:3]]
     grids = [LetterGrid(w, prompts, STEERS) for w in (plain, spread)]
     assert grids[1].packed is not None
+    assert sorted(i for batch in grids[0].batches for i in batch) == [0, 1, 2]
     for batch in grids[0].batches:
         assert torch.equal(*(grid.probabilities(batch) for grid in grids))
     questions = [plain.prompt_format().open_prompt(q) for q in QUESTIONS[:3]]
@@ -52,6 +53,8 @@ def test_a_dispatched_model_gives_the_numbers_of_a_plain_one(tmp_path: Path, kin
         for w in (plain, spread)
     ]
     assert answers[0] == answers[1]
+    assert [len(row) for row in answers[0]] == [1 + len(STEERS)] * 3
+    assert all(answer.tokens for row in answers[0] for answer in row)
 
 
 def test_device_map_auto_gives_the_same_files(

@@ -289,6 +289,7 @@ def test_pair_outputs_equal_two_full_passes(family_wrapper: LlamaWrapper, budget
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pairs = PairOutputs(family_wrapper, prompts, layers, budget=budget)
+    assert sorted(i for batch in pairs.batches for i in batch) == list(range(len(prompts)))
     for batch in pairs.batches:
         for index, fast in zip(batch, pairs.outputs(batch), strict=True):
             for answer, letter in enumerate(prompts[index].letters.values()):

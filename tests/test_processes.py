@@ -181,6 +181,7 @@ def test_when_one_rank_is_killed_all_end_and_any_number_go_on(
     else:
         finish(launch("prompting_with_steering", *prepared, "--artifacts_dir", two, count=3))
     assert artifacts(two) == artifacts(one)
+    assert len(artifacts(one)) == 12
     assert hidden(two) == []
 
 
@@ -204,6 +205,7 @@ def test_a_launch_that_starts_one_process_only_says_so(
     assert "accelerate has started one process only" in errors
     alone("generate_vectors", *options, "--artifacts_dir", tmp_path / "one")
     assert artifacts(tmp_path / "one") == artifacts(tmp_path / "two")
+    assert len(artifacts(tmp_path / "one")) == 1
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -225,6 +227,7 @@ def test_two_machines_need_a_shared_folder(
         assert [p.returncode for p in processes] == [0, 0]
         alone("prompting_with_steering", *prepared, "--artifacts_dir", one)
         assert artifacts(first) == artifacts(one)
+        assert len(artifacts(one)) == 12
     else:
         assert processes[0].returncode != 0
         assert "must write to the same --artifacts_dir" in errors[0]

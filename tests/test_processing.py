@@ -190,6 +190,7 @@ def test_truthful_and_mmlu_rows_have_seeded_letters_and_right_keys() -> None:
     ]
     made = truthful_rows(rows, 0)
     assert made == truthful_rows(rows, 0) != truthful_rows(rows, 1)
+    assert len(made) == 200
     for i, row in enumerate(made):
         assert f"{row['correct']} right{i}" in row["prompt"].splitlines()
         assert row["incorrect_full_text"] in rows[i]["incorrect_answers"]
@@ -198,7 +199,9 @@ def test_truthful_and_mmlu_rows_have_seeded_letters_and_right_keys() -> None:
         {"question": "q", "subject": "s", "choices": ["w", "x", "y", "z"], "answer": i % 4}
         for i in range(100)
     ]
-    for i, row in enumerate(mmlu_rows(choices, 0)):
+    made = mmlu_rows(choices, 0)
+    assert len(made) == 100
+    for i, row in enumerate(made):
         assert row["correct_full_text"] == "wxyz"[i % 4] != row["incorrect_full_text"]
 
 

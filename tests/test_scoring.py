@@ -438,6 +438,7 @@ def test_without_retry_after_the_pauses_grow(
     bench.run()
     times = [asked.at for asked in server.asked]
     pauses = [later - sooner for sooner, later in pairwise(times)]
+    assert len(pauses) == 3
     for n, pause in enumerate(pauses):
         assert 0.04 * 2**n <= pause < 0.08 * 2**n + 0.15
 
@@ -549,8 +550,9 @@ def wait_for_answers(bench: Bench, number: int, process: subprocess.Popen[str]) 
 
 def uninterrupted(bench: Bench, tmp_path: Path, server: JudgeServer, number: int) -> Bench:
     whole = Bench(tmp_path / "whole", server.url)
-    whole.results(many(number))
-    whole.run("--concurrency", 3)
+    name = whole.results(many(number))
+    assert whole.run("--concurrency", 3) == 0
+    assert whole.scores(name) == expected(number)
     server.asked.clear()
     server.answered.clear()
     return whole

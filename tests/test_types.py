@@ -85,6 +85,7 @@ def test_a_letter_test_from_steering_to_plots(
     assert len(found) == 6
     wrapper = load(tiny_folder)
     vector = torch.load(tmp_path / "out/normalized_vectors/calm/vec_layer_3_tiny-llama.pt")
+    assert len(found[3, -1.0]) >= 5
     for row in found[3, -1.0]:
         prompt = wrapper.prompt_format().letter_prompt(row["question"], ("A", "B"))
         with wrapper.steer({3: -vector}, prompt.steer_from):
@@ -110,22 +111,24 @@ def test_a_category_mean_weighs_categories_not_questions(
 ) -> None:
     steer(flags, "--type", "truthful_qa", "--behaviors", "calm")
     call("plot_results", *flags, "--type", "truthful_qa", "--behaviors", "calm")
-    rows = results(tmp_path, "truthful_qa")[1, 1.0]
-    scores: dict[str, list[float]] = {}
-    for row in rows:
-        share = row["a_prob"] / (row["a_prob"] + row["b_prob"])
-        score = share if row["correct"] == "(A)" else 1 - share
-        scores.setdefault(row["category"], []).append(score)
-    assert len({len(s) for s in scores.values()}) > 1, "categories of different sizes"
-    mean = np.mean([np.mean(s) for s in scores.values()])
+    cells = results(tmp_path, "truthful_qa")
+
+    def by_kind(layer: int) -> dict[str, list[float]]:
+        scores: dict[str, list[float]] = {}
+        for row in cells[layer, 1.0]:
+            share = row["a_prob"] / (row["a_prob"] + row["b_prob"])
+            score = share if row["correct"] == "(A)" else 1 - share
+            scores.setdefault(row["category"], []).append(score)
+        return scores
+
+    assert len({len(s) for s in by_kind(1).values()}) > 1, "categories of different sizes"
+    mean = np.mean([np.mean(s) for s in by_kind(1).values()])
     table = next((tmp_path / "out/analysis/calm").glob("LAYER_SWEEP*.txt")).read_text()
     assert f"1\t1\t{mean:.6f}" in table
-    by_category = next((tmp_path / "out/analysis/calm").glob("categories*.txt")).read_text()
-    layer = int(
-        next((tmp_path / "out/analysis/calm").glob("categories*.txt")).name.split("=")[1][0]
-    )
-    if layer == 1:
-        assert f"kind 0\t1\t{np.mean(scores['kind 0']):.6f}" in by_category
+    (path,) = (tmp_path / "out/analysis/calm").glob("categories_layer=?_*.txt")
+    shown = by_kind(int(path.name.split("=")[1][0]))
+    for kind, scores in shown.items():
+        assert f"{kind}\t1\t{np.mean(scores):.6f}" in path.read_text()
     tex = next((tmp_path / "out/analysis/calm").glob("categories*.tex")).read_text()
     assert "better & worse & same" in tex and "& 0 & 0 & 3" in tex
 
@@ -142,6 +145,7 @@ def test_open_ended_answers_from_steering_to_plots(
     assert len(found) == 6
     wrapper = load(tiny_folder)
     vector = torch.load(tmp_path / "out/normalized_vectors/calm/vec_layer_1_tiny-llama.pt")
+    assert len(found[1, 1.0]) == 5
     for row in found[1, 1.0]:
         prompt = wrapper.prompt_format().open_prompt(row["question"])
         with wrapper.steer({1: vector}, prompt.steer_from):

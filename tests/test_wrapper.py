@@ -233,6 +233,7 @@ def test_generation_is_the_same_with_and_without_cache(family_wrapper: LlamaWrap
 def test_generation_in_a_batch_equals_one_by_one(wrapper: LlamaWrapper) -> None:
     prompts = [IDS, IDS[7:], IDS[:12]]
     alone = [generate(wrapper, [p], max_new_tokens=12)[0] for p in prompts]
+    assert all(alone), "an answer without a token"
     assert generate(wrapper, prompts, max_new_tokens=12) == alone
 
 
