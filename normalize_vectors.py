@@ -21,11 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from utils import arguments, script
-from utils.artifacts import load_tensor, must_make, save, sha256_file, torch_bytes
+from utils.artifacts import (
+    load_tensor,
+    must_make,
+    read_measured,
+    save,
+    sha256_file,
+    torch_bytes,
+)
 from utils.errors import UserError
 from utils.paths import Paths
 
-Made = tuple[Path, bytes, dict[str, Any]]
+Made = tuple[Path, bytes, dict[str, Any], dict[str, Any]]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -94,9 +101,12 @@ def normalize(
     made = []
     for behavior, vector in vectors.items():
         path = paths.vector(behavior, layer, label, normalized=True)
-        if must_make(path, inputs, overwrite=overwrite):
+        # what was measured of a raw vector's layer holds for the normalised one
+        known = read_measured(sources[behavior])
+        measured = {k: v for k, v in known.items() if k == "residual_norm"}
+        if must_make(path, inputs, overwrite=overwrite, measures=measured):
             scaled = (vector.double() * (target / norms[behavior])).float()
-            made.append((path, torch_bytes(scaled), inputs))
+            made.append((path, torch_bytes(scaled), inputs, measured))
     return made, target
 
 
@@ -119,15 +129,15 @@ def main(args: argparse.Namespace) -> int:
         made += files
         norms[label].append(norm)
     # Nothing is written before every layer has been read and checked.
-    for path, data, inputs in made:
-        save(path, data, inputs)
+    for path, data, inputs, measured in made:
+        save(path, data, inputs, measured)
     for label, values in norms.items():
         over = sorted({b for (m, _), has in found.items() if m == label for b in has})
         print(
             f"{label}: {len(values)} layers, norm {min(values):.3g} to {max(values):.3g}, "
             f"mean over {', '.join(over)}"
         )
-    script.print_written([path for path, _, _ in made], time.monotonic() - started)
+    script.print_written([path for path, *_ in made], time.monotonic() - started)
     return 0
 
 

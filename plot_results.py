@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Plot the results of prompting_with_steering.py and scoring.py.
 
-For each behaviour: score against multiplier at one layer, a line per variant (system prompt,
-another layer's or model's vector, finetuned weights); score against layer, a line per multiplier;
-change against layer, a line per variant. For all behaviours together: change against layer
-(LAYER_SWEEPS...) and score against multiplier (MULTIPLIERS...), a panel each. For tests with
-categories (TruthfulQA, MMLU): a point per category, and which got better or worse. Without
---layers, figures at one layer are drawn where steering moves the score most. Intervals are 95 %
-bootstrap intervals over questions, for changes paired question by question.
+For each behaviour: score against multiplier or dose at one layer, a line per variant (system
+prompt, another layer's or model's vector, finetuned weights); score against layer, a line per
+multiplier or dose; change against layer, a line per variant. For all behaviours together: change
+against layer (LAYER_SWEEPS...) and score against strength (MULTIPLIERS..., DOSES...), a panel each.
+For tests with categories (TruthfulQA, MMLU): a point per category, and which got better or worse.
+Without --layers, figures at one layer are drawn where steering moves the score most. Intervals are
+95 % bootstrap intervals over questions, for changes paired question by question.
 
 Full:   ./plot_results.py --type ab --summary
 Quick:  ./plot_results.py --type ab --behaviors sycophancy --layers 12 --multipliers -1 0 1
@@ -20,13 +20,14 @@ Writes  <artifacts_dir>/analysis/, every figure as .png with its numbers as .txt
 import argparse
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import behaviors
 from utils import arguments, commands, script
 from utils.errors import UserError
 from utils.models import choose_model
-from utils.paths import Paths, ResultName
+from utils.paths import MULTIPLIER, UNITS, Paths, ResultName
 
 if TYPE_CHECKING:
     from utils.figures import Figures
@@ -38,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
     arguments.add_layers_argument(parser, required=False)
-    arguments.add_multipliers_argument(parser, required=False)
+    arguments.add_strength_arguments(parser, required=False)
     arguments.add_type_argument(parser)
     parser.add_argument(
         "--without_beyond_ab",
@@ -69,7 +70,7 @@ def load_tables(
     named = replace(base, behavior=behavior)
     tables = []
     for name in discover_variants(named, paths) or [named]:
-        cells = discover_cells(name, paths, args.layers, args.multipliers)
+        cells = discover_cells(name, paths, args.layers, arguments.strengths(args)[1])
         test = TESTS[arguments.test_type(args)]
         tables.append(
             load_scores(name, cells, test, paths, without_beyond_ab=args.without_beyond_ab)
@@ -78,8 +79,8 @@ def load_tables(
 
 
 def strongest(table: "ScoreTable") -> "tuple[int, Estimate] | None":
-    """The layer at which the score differs most between the lowest and highest multiplier."""
-    low, high = table.swept_multipliers[0], table.swept_multipliers[-1]
+    """The layer at which the score differs most between the lowest and highest strength."""
+    low, high = table.swept_strengths[0], table.swept_strengths[-1]
     found = [(n, table.change((n, high), (n, low))) for n in table.layers]
     changes = [(n, change) for n, change in found if change is not None]
     if low == high or not changes:
@@ -100,22 +101,23 @@ def print_missing(args: argparse.Namespace, tables: "list[ScoreTable]") -> None:
             )
             continue
         layers = " ".join(str(n) for n in sorted({n for n, _ in table.missing}))
-        multipliers = " ".join(f"{m:g}" for m in sorted({m for _, m in table.missing}))
+        strengths = " ".join(f"{s:g}" for s in sorted({s for _, s in table.missing}))
         sign = f" --system_prompt {table.name.system_prompt}" if table.name.system_prompt else ""
         where = commands.model_flags(args) + commands.folder_flags(args)
         print(
             f"{table.name.behavior}: {len(table.missing)} cells are missing; make them with\n"
             f"  ./prompting_with_steering.py --type {args.type} --behaviors {table.name.behavior} "
-            f"--layers {layers} --multipliers {multipliers}{sign}{where}"
+            f"--layers {layers} --{table.name.unit}s {strengths}{sign}{where}"
         )
 
 
 def report(best: "list[tuple[Any, ScoreTable, tuple[int, Estimate]]]") -> None:
     if not best:
         return
-    print(f"{'behaviour':28}{'best layer':>11}   score at lowest, 0, highest multiplier; change")
+    unit = best[0][1].name.unit
+    print(f"{'behaviour':28}{'best layer':>11}   score at lowest, 0, highest {unit}; change")
     for behavior, table, (layer, change) in best:
-        low, high = table.swept_multipliers[0], table.swept_multipliers[-1]
+        low, high = table.swept_strengths[0], table.swept_strengths[-1]
         cells = [table.score((layer, m)) for m in (low, 0.0, high)]
         scores = "  ".join("    -" if e is None else f"{e.mean:.3f}" for e in cells)
         interval = f"[{change.low:+.4f}, {change.high:+.4f}]"
@@ -152,7 +154,8 @@ def write_summary(
     from utils.summary import as_csv, as_markdown, summary_rows
 
     rows = [r for b, ts in shown for t in ts for r in summary_rows(b.id, figures.test, t)]
-    stem = f"summary_{figures.base.stem(without=('layer', 'multiplier', 'behavior'))}"
+    kind = "summary" if figures.unit == MULTIPLIER else f"summary_{figures.unit}s"
+    stem = f"{kind}_{figures.base.stem(without=('layer', 'strength', 'behavior'))}"
     for suffix, data in ((".csv", as_csv(rows)), (".md", as_markdown(rows).encode())):
         path = paths.figure(stem, suffix=suffix)
         write_bytes(path, data)
@@ -168,22 +171,42 @@ def main(args: argparse.Namespace) -> int:
     chosen = behaviors.load_all(args.behaviors, paths)
     base = ResultName(
         layer=0,
-        multiplier=0.0,
+        strength=0.0,
         behavior="",
         **arguments.variant_parts(args),
         **choice.result_parts(),
         limit=args.limit,
     )
+    unit, strengths = arguments.strengths(args)
+    loaded = {
+        unit: [(b, load_tables(args, replace(base, unit=unit), b.id, paths)) for b in chosen]
+        for unit in ([unit] if strengths is not None else UNITS)
+    }
+    tables = [t for pairs in loaded.values() for _, tables in pairs for t in tables]
+    if not any(t.scores for t in tables):
+        raise UserError(nothing_message(args, choice.label, paths, judged=bool(tables)))
+    written: list[Path] = []
+    for unit, pairs in loaded.items():
+        if any(t.scores for _, tables in pairs for t in tables):
+            written += draw_all(args, replace(base, unit=unit), pairs, paths)
+    if args.layers is not None or strengths is not None:
+        print_missing(args, tables)
+    script.print_written(written, time.monotonic() - started)
+    return 0
 
+
+def draw_all(
+    args: argparse.Namespace,
+    base: ResultName,
+    loaded: "list[tuple[behaviors.Behavior, list[ScoreTable]]]",
+    paths: Paths,
+) -> list[Path]:
+    """All figures of one unit; the files written."""
     from utils.evaluation import TESTS
     from utils.figures import Figures
 
-    loaded = [(b, load_tables(args, base, b.id, paths)) for b in chosen]
     shown = [(b, [t for t in tables if t.scores]) for b, tables in loaded]
     shown = [(b, tables) for b, tables in shown if tables]
-    every = [t for _, tables in loaded for t in tables]
-    if not shown:
-        raise UserError(nothing_message(args, choice.label, paths, judged=bool(every)))
     figures = Figures(TESTS[arguments.test_type(args)], base, paths)
     best = []
     for behavior, tables in shown:
@@ -196,11 +219,8 @@ def main(args: argparse.Namespace) -> int:
         figures.all_multipliers(shown, layer)
     if args.summary:
         write_summary(figures, shown, paths)
-    if args.layers is not None or args.multipliers is not None:
-        print_missing(args, every)
     report(best)
-    script.print_written(figures.written, time.monotonic() - started)
-    return 0
+    return figures.written
 
 
 def nothing_message(args: argparse.Namespace, label: str, paths: Paths, *, judged: bool) -> str:

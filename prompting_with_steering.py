@@ -3,20 +3,21 @@
 
 multiplier x vector is added to the output of block L at every token from the last token of the
 instruction on. All layers and multipliers of a question are computed together, with the numbers
-of one pass each.
+of one pass each. --doses in place of --multipliers gives the strength in units of the residual
+stream's median length, which means the same at every layer and model.
 
-  --type ab           the probabilities of (A) and (B) as the next token after "("
+  --type ab           the probabilities of the answers (A) and (B)
   --type open_ended   greedy answers, to be judged by scoring.py
   --type truthful_qa, mmlu (with --mmlu_full: all of it)   as ab, right against wrong
   --type bundled_misconceptions, bundled_knowledge   this project's own small stand-ins for them
 
-Full:   ./prompting_with_steering.py --type ab --layers $(seq 0 29) --multipliers -1 0 1
+Full:   ./prompting_with_steering.py --type ab --layers $(seq 0 29) --doses -0.2 0 0.2
 Quick:  ./prompting_with_steering.py --type ab --layers 12 --multipliers -1 0 1 \\
             --behaviors sycophancy --limit 8
 
 Reads   <datasets_dir>/test/<behavior>/test_dataset_ab.json, test_dataset_open_ended.json, ...
         <artifacts_dir>/normalized_vectors/<behavior>/vec_layer_<L>_<model>.pt
-Writes  <artifacts_dir>/results/<behavior>/results_layer=<L>_multiplier=<m>_....json
+Writes  <artifacts_dir>/results/<behavior>/results_layer=<L>_multiplier=<m>_....json (or dose=<d>)
 A killed run goes on where it stood; finished cells are skipped. Next: ./plot_results.py, after
 --type open_ended ./scoring.py
 """
@@ -24,7 +25,7 @@ A killed run goes on where it stood; finished cells are skipped. Next: ./plot_re
 import argparse
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import behaviors
 from utils import arguments, commands, script
@@ -34,12 +35,15 @@ from utils.models import ModelChoice, ModelShape, weights_fingerprint
 from utils.paths import Paths, ResultName
 from utils.ranks import Ranks
 
+if TYPE_CHECKING:
+    from utils.dose import SteeringVector
+
 
 def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
     arguments.add_layers_argument(parser, required=True)
-    arguments.add_multipliers_argument(parser, required=True)
+    arguments.add_strength_arguments(parser, required=True)
     arguments.add_type_argument(parser)
     parser.add_argument(
         "--max_new_tokens",
@@ -64,19 +68,22 @@ def load_vectors(
     choice: ModelChoice,
     shape: ModelShape,
     paths: Paths,
-) -> dict[int, tuple[Any, str]]:
-    """layer -> (vector, hash of its file), every one checked.
+) -> "dict[int, SteeringVector]":
+    """The vector of each layer, every one checked.
 
     Raises:
-        UserError: a vector is missing, damaged or of another width; names the command.
+        UserError: a vector is missing, damaged or of another width, or its dose is asked for and
+            H of the layer is not known; names the command.
     """
+    from utils.dose import SteeringVector, residual_norm
+
     source_layers = range(999 if shape.layers is None else shape.layers)
     if args.override_vector is not None and args.override_vector not in source_layers:
         raise UserError(
             f"--override_vector {args.override_vector}: {choice.label} has no such layer"
         )
     label = arguments.last_part(args.override_vector_model) or choice.label
-    vectors: dict[int, tuple[Any, str]] = {}
+    vectors: dict[int, SteeringVector] = {}
     folders = commands.folder_flags(args)
     for layer in layers:
         source = layer if args.override_vector is None else args.override_vector
@@ -91,8 +98,27 @@ def load_vectors(
             command = f"{generate}{folders} && {command}"
         command += folders
         vector = load_tensor(path, made_by=command, width=shape.width)
-        vectors[layer] = (vector, sha256_file(path))
+        # under another label: a quick try of the same model (--limit), or a model alike
+        h = residual_norm(paths, behavior, layer, (choice.label, label))
+        vectors[layer] = SteeringVector(vector, sha256_file(path), h)
+        if args.doses is not None and (h is None or not vectors[layer].norm):
+            raise UserError(no_dose(args, behavior, layer, choice.label, h))
     return vectors
+
+
+def no_dose(
+    args: argparse.Namespace, behavior: str, layer: int, label: str, h: float | None
+) -> str:
+    """Why there is no dose at a layer, and what mends it."""
+    if h is not None:
+        return f"--doses: the vector of {behavior} at layer {layer} is zero"
+    model = commands.model_flags(args) + commands.folder_flags(args)
+    return (
+        f"--doses: nobody has measured the residual stream of {label} at layer {layer}: no record "
+        f"of its vectors of {behavior} holds it\nMeasure it with: ./generate_vectors.py "
+        f"--behaviors {behavior} --layers {layer}{model}\n(it makes vectors of its own; or give "
+        "--multipliers, which need no measurement)"
+    )
 
 
 def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tuple[Any, Any]:
@@ -101,12 +127,12 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
 
     paths = arguments.get_paths(args)
     layers = arguments.check_layers(args.layers, shape, choice.label)
-    multipliers = list(dict.fromkeys(args.multipliers))
+    unit, strengths = arguments.strengths(args)
     chosen = behaviors.load_all(args.behaviors, paths)
     system_prompts = {b.id: b.system_prompt(args.system_prompt) for b in chosen}
     test = TESTS[arguments.test_type(args)]
     items = {b.id: test.load(paths, b.id, args.limit) for b in chosen}
-    steered = layers if any(multipliers) else []
+    steered = layers if any(strengths or []) else []
     vectors = {b.id: load_vectors(args, b.id, steered, choice, shape, paths) for b in chosen}
 
     from utils.loading import load_tokenizer, resolved_dtype
@@ -130,7 +156,8 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
         )
         name = ResultName(
             layer=0,
-            multiplier=0.0,
+            strength=0.0,
+            unit=unit,
             behavior=behavior,
             **arguments.variant_parts(args),
             **choice.result_parts(),
@@ -147,7 +174,7 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
             items=items[behavior],
             prompts=make_prompts(test, prompt_format, items[behavior]),
             vectors=vectors[behavior],
-            cells=[(layer, m) for layer in layers for m in multipliers],
+            cells=[(layer, strength) for layer in layers for strength in strengths or []],
             inputs=inputs,
         )
         check_lengths(sweep.prompts, shape.context, test.data(paths, behavior))
@@ -199,7 +226,10 @@ def report(sweeps: list[Any], paths: Paths, written: list[Path], seconds: float)
         places = {cell: sweep.path(cell, paths) for cell in sweep.cells}
         made = len(set(places.values()) & set(written))
         found = scores_of(test, places) if scored else []
-        ends = [f"{s:.3f} (layer {n}, x{m:g})" for s, (n, m) in (found[:1] + found[-1:])]
+        ends = [
+            f"{score:.3f} (layer {layer}, {sweep.name.unit} {strength:g})"
+            for score, (layer, strength) in (found[:1] + found[-1:])
+        ]
         print(f"{sweep.name.behavior:28}{len(places):6}{made:6}  {'   '.join(ends)}")
         if sweep.near_ties:
             print(

@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
     arguments.add_layers_argument(parser, required=False)
-    arguments.add_multipliers_argument(parser, required=False)
+    arguments.add_strength_arguments(parser, required=False)
     parser.add_argument(
         "--dry_run",
         action="store_true",
@@ -138,13 +138,14 @@ def choose_results(
         UserError: a behaviour asked for has none, none at all, or one without a rubric.
     """
     found = []
+    unit, strengths = arguments.strengths(args)
     for behavior in behaviors.load_all(args.behaviors, paths):
         names = [
             name
             for name in paths.results_of(behavior.id)
             if name.type == "open_ended"
             and (args.layers is None or name.layer in args.layers)
-            and (args.multipliers is None or name.multiplier in args.multipliers)
+            and (strengths is None or (name.unit == unit and name.strength in strengths))
         ]
         if names:
             found.append((behavior, names))
@@ -165,15 +166,16 @@ def choose_results(
 def missing_results(args: argparse.Namespace, paths: Paths, behavior: str | None) -> str:
     """What is missing, and the command that makes it."""
     layers = " ".join(map(str, args.layers or ["..."]))
-    multipliers = " ".join(f"{m:g}" for m in args.multipliers or []) or "..."
+    unit, strengths = arguments.strengths(args)
+    wanted = " ".join(f"{s:g}" for s in strengths or []) or "..."
     which = f" of behaviour {behavior}" if behavior else ""
-    if args.layers or args.multipliers:
-        which += f" at layers {layers} and multipliers {multipliers}"
+    if args.layers or strengths:
+        which += f" at layers {layers} and {unit}s {wanted}"
     option = f" --behaviors {shlex.quote(behavior)}" if behavior else ""
     return (
         f"no open-ended results{which} in {paths.artifacts / 'results'}\nMake them with: "
         f"./prompting_with_steering.py --type open_ended --layers {layers} "
-        f"--multipliers {multipliers}{option}{commands.folder_flags(args)}"
+        f"--{unit}s {wanted}{option}{commands.folder_flags(args)}"
     )
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from utils.evaluation import AB
-from utils.paths import REPOSITORY, Paths, ResultName, format_multiplier, record_path
-from utils.score_tables import discover_cells, load_scores
+from utils.paths import REPOSITORY, Paths, ResultName, format_strength, record_path
+from utils.score_tables import discover_cells, discover_variants, load_scores
 
 PUBLISHED = (
     "results_layer=13_multiplier=1.0_behavior=sycophancy_type=ab"
@@ -77,7 +77,7 @@ def test_the_name_of_a_published_result(paths: Paths) -> None:
         (
             ResultName(
                 layer=5,
-                multiplier=-0.5,
+                strength=-0.5,
                 behavior="coordinate-other-ais",
                 type="open_ended",
                 system_prompt="neg",
@@ -92,8 +92,12 @@ def test_the_name_of_a_published_result(paths: Paths) -> None:
             "_system_prompt=neg_override_vector=13_override_vector_model=Llama-2-7b-hf"
             "_use_base_model=True_model_size=13b_override_model_weights_path=w_limit=8",
         ),
+        (
+            replace(OTHER, strength=0.2, unit="dose"),
+            "layer=13_dose=0.2_behavior=sycophancy_type=ab_model=SmolLM2-135M-Instruct-Q4_1",
+        ),
     ],
-    ids=["model", "system", "vector", "layer_0", "vector_model", "weights", "all"],
+    ids=["model", "system", "vector", "layer_0", "vector_model", "weights", "all", "dose"],
 )
 def test_each_optional_part_has_its_place(name: ResultName, expected: str) -> None:
     assert name.stem() == expected
@@ -121,8 +125,8 @@ def test_each_optional_part_has_its_place(name: ResultName, expected: str) -> No
 def test_multipliers_are_written_as_floats_and_zero_has_no_sign(
     multiplier: float, text: str
 ) -> None:
-    assert format_multiplier(multiplier) == text
-    name = replace(LLAMA, multiplier=multiplier)
+    assert format_strength(multiplier) == text
+    name = replace(LLAMA, strength=multiplier)
     assert f"_multiplier={text}_" in name.filename()
     assert ResultName.parse(name.filename()) == name
 
@@ -139,7 +143,7 @@ def many_names() -> list[ResultName]:
     ]
     parts = itertools.product(
         (0, 1, 15, 131),
-        (-1.0, 0.0, 0.1, 1e-07),
+        (("multiplier", -1.0), ("multiplier", 0.0), ("dose", 0.1), ("multiplier", 1e-07)),
         ("sycophancy", "corrigible-neutral-HHH", "my_behavior"),
         ("ab", "open_ended", "truthful_qa"),
         (None, "pos", "neg"),
@@ -151,9 +155,10 @@ def many_names() -> list[ResultName]:
     return [
         ResultName(
             layer,
-            multiplier,
+            strength,
             behavior,
             kind,
+            unit=unit,
             system_prompt=sign,
             override_vector=vector[0],
             override_vector_model=vector[1],
@@ -161,7 +166,7 @@ def many_names() -> list[ResultName]:
             override_model_weights_path=weights,
             limit=limit,
         )
-        for layer, multiplier, behavior, kind, sign, vector, model, weights, limit in parts
+        for layer, (unit, strength), behavior, kind, sign, vector, model, weights, limit in parts
     ]
 
 
@@ -242,9 +247,18 @@ def test_layer_1_is_never_taken_for_layer_15(paths: Paths) -> None:
 
 def test_multiplier_1_is_never_taken_for_1_5_or_minus_1(paths: Paths) -> None:
     for multiplier in (-1.0, 1.5, 0.1):
-        touch(paths.result(replace(OTHER, multiplier=multiplier)), ROW)
+        touch(paths.result(replace(OTHER, strength=multiplier)), ROW)
     table = load_scores(OTHER, discover_cells(OTHER, paths, None, [1.0, -1.0]), AB, paths)
     assert list(table.scores) == [(13, -1.0)] and table.missing == [(13, 1.0)]
+
+
+def test_a_dose_is_never_taken_for_a_multiplier(paths: Paths) -> None:
+    dosed = replace(OTHER, strength=0.5, unit="dose")
+    for name in (OTHER, replace(OTHER, strength=0.5), dosed):
+        touch(paths.result(name), ROW)
+    assert discover_cells(OTHER, paths, None, None) == [(13, 0.5), (13, 1.0)]
+    assert discover_cells(replace(OTHER, unit="dose"), paths, None, None) == [(13, 0.5)]
+    assert len(discover_variants(OTHER, paths)) == len(discover_variants(dosed, paths)) == 1
 
 
 def test_results_of_one_variant_are_not_those_of_another(paths: Paths) -> None:
@@ -271,7 +285,7 @@ def test_results_of_lists_all_results_of_the_behaviour_and_nothing_else(paths: P
     names = [
         replace(OTHER, layer=2),
         replace(OTHER, layer=10),
-        replace(LLAMA, multiplier=-1.0),
+        replace(LLAMA, strength=-1.0),
         replace(LLAMA, system_prompt="neg"),
     ]
     for name in names:

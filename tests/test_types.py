@@ -68,7 +68,7 @@ def steer(flags: tuple[object, ...], *more: object) -> int:
 def results(tmp_path: Path, kind: str, behavior: str = "calm") -> dict[tuple[int, float], list]:
     paths = Paths(tmp_path / "out", tmp_path / "datasets")
     names = [n for n in paths.results_of(behavior) if n.type == kind]
-    return {(n.layer, n.multiplier): json.loads(paths.result(n).read_text()) for n in names}
+    return {(n.layer, n.strength): json.loads(paths.result(n).read_text()) for n in names}
 
 
 def load(tiny_folder: Path) -> LlamaWrapper:

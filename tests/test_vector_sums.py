@@ -11,7 +11,9 @@ import generate_vectors
 from utils import vector_sums
 from utils.artifacts import torch_bytes, write_bytes
 from utils.errors import UserError
+from utils.one_pass import Readings
 from utils.paths import Paths
+from utils.vector_stats import layer_stats
 from utils.vector_sums import AllSums, Kind, VectorSums, remove
 
 SHAPE = (2, 5)
@@ -22,11 +24,21 @@ def contents(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-def batches() -> list[tuple[list[int], Tensor]]:
+Batch = tuple[list[int], Readings, list[int]]
+
+
+def batch_of(pairs: list[int], letters: Tensor) -> Batch:
+    """A batch whose steered tokens are the letters alone."""
+    return pairs, Readings(letters, letters.float().norm(dim=-1)), [1 - 2 * (p % 2) for p in pairs]
+
+
+def batches() -> list[Batch]:
     """Five batches of unlike size, in an order that is not the data file's."""
     generator = torch.Generator().manual_seed(3)
     order = torch.randperm(sum(SIZES), generator=generator).split(SIZES)
-    return [(n.tolist(), torch.randn(len(n), 2, *SHAPE, generator=generator)) for n in order]
+    return [
+        batch_of(n.tolist(), torch.randn(len(n), 2, *SHAPE, generator=generator)) for n in order
+    ]
 
 
 def kind_of(keep: torch.dtype | None, key: str = "key") -> Kind:
@@ -61,14 +73,18 @@ def test_resumed_sums_are_the_uninterrupted_ones_bit_by_bit(
     run(tmp_path / ".whole", keep, slice(None))
     whole = AllSums([tmp_path / ".whole"], kind_of(keep))
     run(sums_file, keep, slice(saved), slice(saved, saved + 1))
-    expected_order = [pair for pairs, _ in batches()[:saved] for pair in pairs]
+    expected_order = [pair for pairs, *_ in batches()[:saved] for pair in pairs]
     assert AllSums([sums_file], kind_of(keep)).order == expected_order
     run(sums_file, keep, slice(saved, None))
     resumed = AllSums([sums_file], kind_of(keep))
-    assert torch.equal(resumed.means(), whole.means())
+    assert torch.equal(resumed.moments().vectors(), whole.moments().vectors())
+    for layer in range(SHAPE[0]):
+        assert layer_stats(resumed.moments(), layer) == layer_stats(whole.moments(), layer)
     assert resumed.order == whole.order
     if keep is not None:
-        expected = torch.cat([x for _, x in batches()])[torch.tensor(whole.order).argsort()]
+        expected = torch.cat([x.letters for _, x, _ in batches()])[
+            torch.tensor(whole.order).argsort()
+        ]
         for layer, answer in ((0, 0), (0, 1), (1, 0), (1, 1)):
             found = resumed.activations(layer, answer)
             assert found.dtype == keep
@@ -90,7 +106,7 @@ def test_sums_of_several_ranks_are_those_of_one(
     assert [p.name for p in parts[:2]] == [".progress_tiny", ".progress_tiny_rank=1"]
     shared = AllSums(parts, kind_of(keep))
     assert sorted(shared.order) == list(range(sum(SIZES)))
-    assert torch.allclose(shared.means(), whole.means(), rtol=1e-14, atol=0)
+    assert torch.allclose(shared.moments().vectors(), whole.moments().vectors(), rtol=1e-14, atol=0)
     if keep is not None:
         assert torch.equal(shared.activations(1, 0), whole.activations(1, 0))
     remove(parts)
@@ -111,9 +127,9 @@ def test_sums_are_means_of_float64_differences(sums_file: Path) -> None:
     big[:, 1] = 0
     with VectorSums(sums_file, kind_of(None)) as sums:
         for number, batch in enumerate((big, small, -big)):
-            sums.add([number], batch)
+            sums.add(*batch_of([number], batch))
         sums.save()
-    means = AllSums([sums_file], kind_of(None)).means()
+    means = AllSums([sums_file], kind_of(None)).moments().vectors()
     assert means.dtype == torch.float64
     assert torch.allclose(means, (torch.tensor(1e-3).double() / 3).expand(SHAPE), rtol=1e-6)
 
@@ -123,8 +139,8 @@ def test_differences_are_taken_in_float64(sums_file: Path, dtype: torch.dtype) -
     outputs = torch.empty(1, 2, *SHAPE, dtype=dtype)
     outputs[:, 0], outputs[:, 1] = 2.0**15, -(2.0**-10)
     with VectorSums(sums_file, kind_of(None)) as sums:
-        sums.add([0], outputs)
-        assert (sums.state.sums == 2.0**15 + 2.0**-10).all()
+        sums.add(*batch_of([0], outputs))
+        assert (sums.state.moments.differences == 2.0**15 + 2.0**-10).all()
 
 
 def test_activations_are_on_disk_before_the_state_that_counts_them(sums_file: Path) -> None:
@@ -145,7 +161,7 @@ def test_the_state_is_saved_as_the_run_goes(
             sums.add(*batch)
     with VectorSums(sums_file, kind_of(None)) as resumed:
         assert resumed.state.order == batches()[0][0] + batches()[1][0]
-        assert torch.equal(resumed.state.sums, sums.state.sums)
+        assert torch.equal(resumed.state.moments.differences, sums.state.moments.differences)
 
 
 def test_a_state_cut_off_anywhere_is_named(sums_file: Path) -> None:
@@ -163,7 +179,7 @@ def test_a_state_with_one_changed_byte_is_named(sums_file: Path) -> None:
     run(sums_file, None, slice(3))
     whole = sums_file.read_bytes()
     with VectorSums(sums_file, kind_of(None)) as sums:
-        numbers = sums.state.sums.numpy().tobytes()
+        numbers = sums.state.moments.differences.numpy().tobytes()
     place = whole.index(numbers)
     for offset in range(0, len(numbers), 5):
         damaged = bytearray(whole)
@@ -191,10 +207,10 @@ def test_a_state_of_other_inputs_is_not_continued(sums_file: Path, tmp_path: Pat
     assert AllSums([sums_file], other).order == []
     with VectorSums(sums_file, other) as sums:
         assert sums.state.order == []
-        assert not sums.state.sums.any()
-        sums.add([1, 0], batches()[4][1])
+        assert not sums.state.moments.differences.any()
+        sums.add([1, 0], *batches()[4][1:])
         sums.save()
-    expected = batches()[4][1][[1, 0], 0, 1]
+    expected = batches()[4][1].letters[[1, 0], 0, 1]
     assert torch.equal(AllSums([sums_file], other).activations(1, 0), expected)
     remove([sums_file])
     assert contents(tmp_path) == []
@@ -223,6 +239,6 @@ def test_pairs_that_were_summed_twice_make_no_vector(paths: Paths) -> None:
     for rank in range(2):
         run(paths.vector_progress("calm", "tiny", rank), None, slice(None))
     found = AllSums(paths.all_vector_progress("calm", "tiny"), kind_of(None))
-    job = generate_vectors.Job("calm", [None] * sum(SIZES), [0, 1], {})
+    job = generate_vectors.Job("calm", [None] * sum(SIZES), [], [0, 1], {})
     with pytest.raises(UserError, match="summed twice"):
         generate_vectors.write(job, found, "tiny", paths, argparse.Namespace())

@@ -12,7 +12,7 @@ from typing import Any
 from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape, check_access, choose_model, read_shape
 from utils.named_models import BUNDLED, NAMED_MODELS
-from utils.paths import REPOSITORY, Paths, check_root
+from utils.paths import DOSE, MULTIPLIER, REPOSITORY, Paths, check_root
 
 DATASETS = REPOSITORY / "datasets"
 
@@ -136,15 +136,32 @@ def add_layers_argument(parser: argparse.ArgumentParser, *, required: bool) -> N
     )
 
 
-def add_multipliers_argument(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    parser.add_argument(
+def add_strength_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """``--multipliers`` or, in its place, ``--doses``."""
+    group = parser.add_mutually_exclusive_group(required=required)
+    default = "" if required else " (default: all found)"
+    group.add_argument(
         "--multipliers",
         nargs="+",
         type=finite_float,
-        required=required,
         metavar="M",
-        help="strengths; 0 is the unsteered model" + ("" if required else " (default: all found)"),
+        help=f"how often the vector is added; 0 is the unsteered model{default}",
     )
+    group.add_argument(
+        "--doses",
+        nargs="+",
+        type=finite_float,
+        metavar="D",
+        help="the same in units of the residual stream's median length, which means the same at "
+        "every layer and model: 0.1 is felt, 0.5 is much, 1 breaks most models",
+    )
+
+
+def strengths(args: argparse.Namespace) -> tuple[str, list[float] | None]:
+    """The unit of the strengths asked for, and each of them once; ``None`` for all found."""
+    unit = MULTIPLIER if args.doses is None else DOSE
+    values = args.multipliers if args.doses is None else args.doses
+    return unit, None if values is None else list(dict.fromkeys(values))
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,19 +7,23 @@ from pathlib import Path
 from behaviors import Behavior
 from utils.artifacts import write_bytes
 from utils.evaluation import Test
-from utils.paths import Paths, ResultName
+from utils.paths import MULTIPLIER, Paths, ResultName, other_unit
 from utils.plotting import CategoryLine, Line, Panel, category_figure, line_figure
-from utils.score_tables import VARIANT_PARTS, ScoreTable, variant_label
+from utils.score_tables import CELL_PARTS, VARIANT_PARTS, ScoreTable, extremes, variant_label
 from utils.stats import Estimate
 from utils.tables import tex_table, text_table
 
 Rows = list[tuple[list[str], Estimate]]
-CELL = ("layer", "multiplier", "behavior")
+CELL = (*CELL_PARTS, "behavior")
 
 
-def signed(multiplier: float) -> str:
-    """A multiplier as it is shown: with a sign, and a true minus."""
-    return f"{multiplier:+g}".replace("-", "\N{MINUS SIGN}") if multiplier else "0"
+def signed(strength: float) -> str:
+    """A multiplier or dose as it is shown: with a sign, and a true minus."""
+    return f"{strength:+g}".replace("-", "\N{MINUS SIGN}") if strength else "0"
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}".replace("-", "\N{MINUS SIGN}")
 
 
 class Figures:
@@ -27,13 +31,33 @@ class Figures:
 
     Args:
         test: what was measured.
-        base: the parts of the results' names that all figures share.
+        base: the parts of the results' names that all figures share; its unit is the figures'.
         paths: where to write.
     """
 
     def __init__(self, test: Test, base: ResultName, paths: Paths) -> None:
         self.test, self.base, self.paths = test, base, paths
+        self.unit, self.other = base.unit, other_unit(base.unit)
         self.written: list[Path] = []
+
+    def _stem(self, kind: str, name: ResultName, without: tuple[str, ...]) -> str:
+        """A figure's name; those of multipliers have the names that they had before doses."""
+        kind += "" if self.unit == MULTIPLIER else f"_{self.unit}s"
+        return f"{kind}_{name.stem(without=without)}"
+
+    def _strength(self, table: ScoreTable, cell: tuple[int, float]) -> list[str]:
+        """A cell's strength in both units, as a table's two columns."""
+        other = 0.0 if cell[1] == 0 else table.converted.get(cell)
+        return [f"{cell[1]:g}", "-" if other is None else f"{other:.4g}"]
+
+    def _line_label(self, strength: float, tables: Sequence[ScoreTable]) -> str:
+        """A strength, and what it is in the other unit, which differs from layer to layer."""
+        found = [v for t in tables for (_, s), v in t.converted.items() if s == strength]
+        label = f"{self.unit} {signed(strength)}"
+        if not strength or not found:
+            return label
+        low, high = sorted((min(found, key=abs), max(found, key=abs)), key=abs)
+        return f"{label} ({self.other} {_short(low)} to {_short(high)})"
 
     def _write(
         self, stem: str, behavior: str | None, panels: list[Panel], header: list[str], rows: Rows
@@ -56,19 +80,19 @@ class Figures:
         return f"{text}: {self.test.title}" if text else self.test.title
 
     def multipliers(self, behavior: Behavior, tables: Sequence[ScoreTable], layer: int) -> None:
-        """Score against multiplier at one layer, a line per variant; also as a ``.tex`` table."""
+        """Score against strength at one layer, a line per variant; also as a ``.tex`` table."""
         panel, rows = self._multiplier_panel(behavior, tables, layer)
         if not panel.lines:
             return
         panel = replace(panel, title=self._title(f"{behavior.name}, layer {layer}"))
         name = replace(self.base, layer=layer)
-        stem = f"multipliers_{name.stem(without=('multiplier', 'behavior', *VARIANT_PARTS))}"
-        header = ["variant", "multiplier"]
+        stem = f"{self.unit}s_{name.stem(without=('strength', 'behavior', *VARIANT_PARTS))}"
+        header = ["variant", self.unit, self.other]
         path = self._write(stem, behavior.id, [panel], header, rows)
         ticks = list(dict.fromkeys(keys[1] for keys, _ in rows))
         cells = {(keys[0], keys[1]): estimate for keys, estimate in rows}
         lines = [(line.label, [cells.get((line.label, t)) for t in ticks]) for line in panel.lines]
-        tex = tex_table("multiplier", [f"${t}$" for t in ticks], lines)
+        tex = tex_table(self.unit, [f"${t}$" for t in ticks], lines)
         self._write_text(path, ".tex", tex)
 
     def _multiplier_panel(
@@ -82,20 +106,23 @@ class Figures:
             known = [(m, e) for m, e in points if e is not None]
             if known:
                 lines.append(Line(label, [m for m, _ in known], [e for _, e in known]))
-                rows += [([label, f"{m:g}"], e) for m, e in known]
+                rows += [([label, *self._strength(table, (layer, m))], e) for m, e in known]
+        factors = {t.factor(layer) for t in tables if any(n == layer for n, _ in t.scores)}
+        factor = factors.pop() if len(factors) == 1 else None
         panel = Panel(
             lines,
-            "multiplier",
+            self.unit,
             self.test.score_name,
             behavior.name,
             x_ticks=ticks if len(ticks) <= 7 else [],
+            second=None if factor is None else (self.other, factor),
         )
         return panel, rows
 
     def all_multipliers(
         self, shown: Sequence[tuple[Behavior, Sequence[ScoreTable]]], layer: int
     ) -> None:
-        """Score against multiplier at one layer, a panel per behaviour."""
+        """Score against strength at one layer, a panel per behaviour."""
         panels, rows = [], []
         for behavior, tables in shown:
             panel, found = self._multiplier_panel(behavior, tables, layer)
@@ -104,123 +131,126 @@ class Figures:
                 rows += [([behavior.id, *keys], e) for keys, e in found]
         if len(panels) > 1:
             name = replace(self.base, layer=layer)
-            stem = f"MULTIPLIERS_{name.stem(without=('multiplier', 'behavior', *VARIANT_PARTS))}"
-            self._write(stem, None, panels, ["behavior", "variant", "multiplier"], rows)
+            without = ("strength", "behavior", *VARIANT_PARTS)
+            stem = f"{self.unit.upper()}S_{name.stem(without=without)}"
+            self._write(stem, None, panels, ["behavior", "variant", self.unit, self.other], rows)
 
     def layers(self, behavior: Behavior, table: ScoreTable) -> None:
-        """Score against layer, a line per multiplier."""
+        """Score against layer, a line per strength."""
         lines, rows = [], []
-        for multiplier in table.swept_multipliers:
-            points = [(n, table.score((n, multiplier))) for n in table.layers]
+        for strength in table.swept_strengths:
+            points = [(n, table.score((n, strength))) for n in table.layers]
             known = [(n, e) for n, e in points if e is not None]
-            label = f"multiplier {signed(multiplier)}"
+            label = self._line_label(strength, [table])
             lines.append(Line(label, [n for n, _ in known], [e for _, e in known]))
-            rows += [([str(n), f"{multiplier:g}"], e) for n, e in known]
+            rows += [([str(n), *self._strength(table, (n, strength))], e) for n, e in known]
         title = self._title(behavior.name)
         panel = Panel(lines, "layer", self.test.score_name, title, whole_x=True)
-        stem = f"LAYER_SWEEP_{table.name.stem(without=CELL)}"
-        self._write(stem, behavior.id, [panel], ["layer", "multiplier"], rows)
+        stem = self._stem("LAYER_SWEEP", table.name, CELL)
+        self._write(stem, behavior.id, [panel], ["layer", self.unit, self.other], rows)
 
     def variants(self, behavior: Behavior, tables: Sequence[ScoreTable]) -> None:
-        """Change against layer, a line per variant, a panel per sign of the multiplier.
+        """Change against layer, a line per variant, a panel per sign of the strength.
 
         Shows another layer's vector at every layer, vectors moved from base to chat, and
         finetuned weights beside the plain model's own vectors.
         """
         swept = [t for t in tables if len(t.layers) > 1]
         panels, rows = [], []
-        for multiplier in extremes(swept) if len(swept) > 1 else []:
+        for strength in _ends(swept) if len(swept) > 1 else []:
             lines = []
             for table in swept:
-                known = changes(table, multiplier)
+                known = changes(table, strength)
                 if known:
                     label = variant_label(table.name)
                     lines.append(Line(label, [n for n, _ in known], [e for _, e in known]))
-                    rows += [([label, str(n), f"{multiplier:g}"], e) for n, e in known]
-            title = f"{behavior.name}, multiplier {signed(multiplier)}"
+                    rows += [
+                        ([label, str(n), *self._strength(table, (n, strength))], e)
+                        for n, e in known
+                    ]
+            title = f"{behavior.name}, {self.unit} {signed(strength)}"
             panel = Panel(lines, "layer", "change in score", title, whole_x=True)
             panels.append(replace(panel, reference=0.0))
         if panels:
-            stem = f"VARIANTS_{self.base.stem(without=(*CELL, *VARIANT_PARTS))}"
-            self._write(stem, behavior.id, panels, ["variant", "layer", "multiplier"], rows)
+            stem = self._stem("VARIANTS", self.base, (*CELL, *VARIANT_PARTS))
+            header = ["variant", "layer", self.unit, self.other]
+            self._write(stem, behavior.id, panels, header, rows)
 
     def sweeps(self, shown: Sequence[tuple[Behavior, ScoreTable]]) -> None:
         """Change against layer of all behaviours, a panel per behaviour, a line per sign."""
         panels, rows = [], []
+        every = [table for _, table in shown]
         for behavior, table in shown:
             lines = []
-            for multiplier in extremes([t for _, t in shown]):
-                known = changes(table, multiplier)
+            for strength in _ends(every):
+                known = changes(table, strength)
                 if known:
-                    label = f"multiplier {signed(multiplier)}"
+                    label = self._line_label(strength, every)
                     lines.append(Line(label, [n for n, _ in known], [e for _, e in known]))
-                    rows += [([behavior.id, str(n), f"{multiplier:g}"], e) for n, e in known]
+                    rows += [
+                        ([behavior.id, str(n), *self._strength(table, (n, strength))], e)
+                        for n, e in known
+                    ]
             if lines:
                 panel = Panel(lines, "layer", "change in score", behavior.name, whole_x=True)
                 panels.append(replace(panel, reference=0.0))
         if panels:
-            stem = f"LAYER_SWEEPS_{shown[0][1].name.stem(without=CELL)}"
-            self._write(stem, None, panels, ["behavior", "layer", "multiplier"], rows)
+            stem = self._stem("LAYER_SWEEPS", shown[0][1].name, CELL)
+            self._write(stem, None, panels, ["behavior", "layer", self.unit, self.other], rows)
 
     def categories(self, behavior: Behavior, table: ScoreTable, layer: int) -> None:
-        """Score of every category at one layer, a point per multiplier; better, worse or same."""
+        """Score of every category at one layer, a point per strength; better, worse or same."""
         names = sorted(set(table.categories or []))
-        multipliers = [m for n, m in sorted(table.scores) if n == layer]
+        strengths = [s for n, s in sorted(table.scores) if n == layer]
         lines, rows = [], []
-        for multiplier in multipliers:
-            found = [(c, table.score((layer, multiplier), c)) for c in names]
+        for strength in strengths:
+            found = [(c, table.score((layer, strength), c)) for c in names]
             known = {c: e for c, e in found if e is not None}
-            lines.append(CategoryLine(signed(multiplier), known))
-            rows += [([c, f"{multiplier:g}"], e) for c, e in known.items()]
-            mean = table.score((layer, multiplier))
+            lines.append(CategoryLine(signed(strength), known))
+            shown = self._strength(table, (layer, strength))
+            rows += [([c, *shown], e) for c, e in known.items()]
+            mean = table.score((layer, strength))
             if mean is not None:
-                rows.append((["mean over categories", f"{multiplier:g}"], mean))
-        name = replace(table.name, layer=layer)
-        stem = f"categories_{name.stem(without=('multiplier', 'behavior'))}"
+                rows.append((["mean over categories", *shown], mean))
+        stem = self._stem("categories", replace(table.name, layer=layer), ("strength", "behavior"))
         path = self.paths.figure(stem, behavior.id)
         title = self._title(f"{behavior.name}, layer {layer}")
-        category_figure(names, lines, self.test.score_name, title, path)
+        category_figure(names, lines, self.test.score_name, title, path, self.unit)
         self.written.append(path)
-        self._write_text(path, ".txt", text_table(["category", "multiplier"], rows))
+        self._write_text(path, ".txt", text_table(["category", self.unit, self.other], rows))
         if (layer, 0.0) in table.scores:
-            self._write_text(path, ".tex", self._verdicts(table, layer, names, multipliers))
+            self._write_text(path, ".tex", self._verdicts(table, layer, names, strengths))
 
     def _verdicts(
-        self, table: ScoreTable, layer: int, names: list[str], multipliers: list[float]
+        self, table: ScoreTable, layer: int, names: list[str], strengths: list[float]
     ) -> bytes:
-        """Categories that got better, worse or stayed the same against multiplier 0."""
+        """Categories that got better, worse or stayed the same against strength 0."""
         lines = [
             r"\begin{tabular}{rccrrr}",
             r"\toprule",
-            r"multiplier & mean over categories & change & better & worse & same \\",
+            rf"{self.unit} & mean over categories & change & better & worse & same \\",
             r"\midrule",
         ]
-        for multiplier in multipliers:
-            mean = table.score((layer, multiplier))
-            change = table.change((layer, multiplier), (layer, 0.0))
-            each = [table.change((layer, multiplier), (layer, 0.0), c) for c in names]
+        for strength in strengths:
+            mean = table.score((layer, strength))
+            change = table.change((layer, strength), (layer, 0.0))
+            each = [table.change((layer, strength), (layer, 0.0), c) for c in names]
             better = sum(e is not None and e.low > 0 for e in each)
             worse = sum(e is not None and e.high < 0 for e in each)
             if mean is not None and change is not None:
                 lines.append(
-                    rf"${multiplier:g}$ & {mean.mean:.3f} & ${change.mean:+.3f}$ "
+                    rf"${strength:g}$ & {mean.mean:.3f} & ${change.mean:+.3f}$ "
                     rf"[{change.low:+.3f}, {change.high:+.3f}] & {better} & {worse} & "
                     rf"{len(names) - better - worse} \\"
                 )
         return ("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n").encode()
 
 
-def extremes(tables: Sequence[ScoreTable]) -> list[float]:
-    """-1 and +1 where they were measured, else the lowest and highest multiplier."""
-    steered = sorted({m for t in tables for m in t.swept_multipliers if m})
-    if not steered:
-        return []
-    return [m for m in (-1.0, 1.0) if m in steered] or list(
-        dict.fromkeys([steered[0], steered[-1]])
-    )
+def _ends(tables: Sequence[ScoreTable]) -> list[float]:
+    return extremes([s for t in tables for s in t.swept_strengths])
 
 
-def changes(table: ScoreTable, multiplier: float) -> list[tuple[int, Estimate]]:
-    """(layer, change against multiplier 0) where both were measured."""
-    points = [(n, table.change((n, multiplier), (n, 0.0))) for n in table.layers]
+def changes(table: ScoreTable, strength: float) -> list[tuple[int, Estimate]]:
+    """(layer, change against strength 0) where both were measured."""
+    points = [(n, table.change((n, strength), (n, 0.0))) for n in table.layers]
     return [(n, e) for n, e in points if e is not None]

@@ -20,9 +20,17 @@ _VECTOR_NAME = re.compile(rf"vec_layer_({_WHOLE})_(.+)\.pt")
 _ACTIVATIONS_NAME = re.compile(rf"activations_(?:pos|neg)_({_WHOLE})_(.+)\.pt")
 
 
-def format_multiplier(multiplier: float) -> str:
-    """The multiplier as it stands in file names: ``1.0``, ``-0.5``, and never ``-0.0``."""
-    return str(float(multiplier) + 0.0)
+MULTIPLIER, DOSE = UNITS = ("multiplier", "dose")
+
+
+def other_unit(unit: str) -> str:
+    """The dose for multipliers, the multiplier for doses."""
+    return DOSE if unit == MULTIPLIER else MULTIPLIER
+
+
+def format_strength(strength: float) -> str:
+    """A multiplier or dose as it stands in file names: ``1.0``, ``-0.5``, and never ``-0.0``."""
+    return str(float(strength) + 0.0)
 
 
 @dataclass(frozen=True)
@@ -31,10 +39,14 @@ class ResultName:
 
     Parts that are ``None`` are left out. For the Llama 2 family ``use_base_model`` and
     ``model_size`` are set, for any other model ``model`` is.
+
+    Attributes:
+        strength: how strongly the vector is added: a multiplier of it, or a dose.
+        unit: which of the two, ``"multiplier"`` or ``"dose"``; it is the strength's key.
     """
 
     layer: int
-    multiplier: float
+    strength: float
     behavior: str
     type: str
     system_prompt: str | None = None
@@ -45,6 +57,7 @@ class ResultName:
     model: str | None = None
     override_model_weights_path: str | None = None
     limit: int | None = None
+    unit: str = MULTIPLIER
 
     def filename(self) -> str:
         return f"results_{self.stem()}.json"
@@ -53,12 +66,12 @@ class ResultName:
         """The parts that are set and not in ``without``, as ``key=value`` joined by ``_``."""
         parts = []
         for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None or field.name in without:
+            key, value = field.name, getattr(self, field.name)
+            if value is None or key in (*without, "unit"):
                 continue
-            if field.name == "multiplier":
-                value = format_multiplier(value)
-            parts.append(f"{field.name}={value}")
+            if key == "strength":
+                key, value = self.unit, format_strength(value)
+            parts.append(f"{key}={value}")
         return "_".join(parts)
 
     @classmethod
@@ -71,7 +84,7 @@ class ResultName:
         for key in ("layer", "override_vector", "limit"):
             if key in values:
                 values[key] = int(str(values[key]))
-        values["multiplier"] = float(str(values["multiplier"]))
+        values["strength"] = float(str(values["strength"]))
         if "use_base_model" in values:
             values["use_base_model"] = values["use_base_model"] == "True"
         name = cls(**values)  # type: ignore[arg-type]
@@ -79,15 +92,20 @@ class ResultName:
 
 
 def _result_pattern() -> re.Pattern[str]:
-    required = {"layer", "multiplier", "behavior", "type"}
+    required = {"layer", "behavior", "type"}
     numbers = dict.fromkeys(("layer", "override_vector", "limit"), _WHOLE)
-    numbers["multiplier"] = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
+    strength = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
     # The name of a model may hold anything, "_limit=8" too; the rest is plain.
     plain = {"behavior": "[^=]+?", "type": _TYPES}
     plain |= {"system_prompt": "pos|neg", "use_base_model": "True|False", "model_size": "[0-9]+b"}
     patterns = numbers | plain
     parts = []
     for field in fields(ResultName):
+        if field.name == "unit":
+            continue
+        if field.name == "strength":
+            parts.append(f"_(?P<unit>{'|'.join(UNITS)})=(?P<strength>{strength})")
+            continue
         part = f"_{field.name}=(?P<{field.name}>{patterns.get(field.name, '.+?')})"
         parts.append(part if field.name in required else f"(?:{part})?")
     return re.compile("results" + "".join(parts) + r"\.json")

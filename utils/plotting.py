@@ -63,6 +63,7 @@ class Panel:
         whole_x: the x axis counts things (layers), so its ticks are whole numbers.
         x_ticks: place ticks exactly here.
         reference: draw a thin line at this y (no change, or chance).
+        second: a name and a factor: a second x axis above, x times the factor.
     """
 
     lines: list[Line]
@@ -72,6 +73,7 @@ class Panel:
     whole_x: bool = False
     x_ticks: Sequence[float] = field(default_factory=list)
     reference: float | None = None
+    second: tuple[str, float] | None = None
 
 
 @contextlib.contextmanager
@@ -120,8 +122,10 @@ def line_figure(panels: Sequence[Panel], path: Path, title: str = "") -> None:
     with drawing(lines, columns, size=size, sharex=several, sharey=several) as (figure, grid):
         places = list(grid.flat)
         labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
-        for axes, panel in zip(places, panels, strict=False):
+        for number, (axes, panel) in enumerate(zip(places, panels, strict=False)):
             _draw(axes, panel, labels)
+            if panel.second is not None:
+                _second_axis(axes, *panel.second, named=number < columns)
         for axes in places[len(panels) :]:
             axes.set_visible(False)
         for axes in places[max(0, len(panels) - columns) : len(panels)]:
@@ -133,6 +137,16 @@ def line_figure(panels: Sequence[Panel], path: Path, title: str = "") -> None:
         if len(labels) > 1:
             _legend(figure, places, labels)
         save_figure(figure, path)
+
+
+def _second_axis(axes: Axes, name: str, factor: float, *, named: bool) -> None:
+    """The same x in another unit, above; its name only over the first row of panels."""
+    second = axes.secondary_xaxis("top", functions=(lambda x: x * factor, lambda x: x / factor))
+    second.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    second.tick_params(labelsize=7, colors="#666666", length=2, pad=1)
+    second.spines["top"].set_color("#bbbbbb")
+    if named:
+        second.set_xlabel(name, fontsize=7, color="#666666", labelpad=2)
 
 
 def _legend(figure: Figure, places: Sequence[Axes], labels: Sequence[str]) -> None:
@@ -176,14 +190,19 @@ def _draw(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class CategoryLine:
-    """One column of points of a category plot: a multiplier's score in every category."""
+    """One column of points of a category plot: a strength's score in every category."""
 
     label: str
     points: dict[str, Estimate]
 
 
 def category_figure(
-    names: Sequence[str], lines: Sequence[CategoryLine], x_label: str, title: str, path: Path
+    names: Sequence[str],
+    lines: Sequence[CategoryLine],
+    x_label: str,
+    title: str,
+    path: Path,
+    legend_title: str,
 ) -> None:
     """Points with intervals, a row for each category, side by side within the row."""
     height = max(2.4, 0.9 + len(names) * (0.1 + 0.07 * len(lines)))
@@ -203,7 +222,7 @@ def category_figure(
         figure.suptitle(title, fontsize=STYLE["axes.titlesize"], x=0.02, ha="left")
         figure.legend(
             *axes.get_legend_handles_labels(),
-            title="multiplier",
+            title=legend_title,
             loc="outside lower center",
             ncols=min(len(lines), 7),
             columnspacing=1.2,

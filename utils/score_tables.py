@@ -1,19 +1,21 @@
-"""Scores read from result files: by behaviour, variant, layer and multiplier."""
+"""Scores read from result files: by behaviour, variant, layer and strength."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.artifacts import read_measured
 from utils.errors import UserError
 from utils.evaluation import LetterTest, OpenTest, Test, read_results
-from utils.paths import Paths, ResultName
+from utils.paths import Paths, ResultName, other_unit
 from utils.stats import Estimate, bootstrap_category_mean, bootstrap_mean
 
 Cell = tuple[int, float]
+CELL_PARTS = ("layer", "strength")
 VARIANT_PARTS = (
     "system_prompt",
     "override_vector",
@@ -27,9 +29,11 @@ class ScoreTable:
     """The scores of one behaviour under one variant (system prompt, override ...).
 
     Attributes:
-        name: what all the files have in common (layer and multiplier are to be replaced).
+        name: what all the files have in common (layer and strength are to be replaced).
         scores: cell -> score of every question, shape (questions,); NaN where it is missing.
         rows: cell -> the rows of its file.
+        converted: cell -> its strength in the other unit (the dose of a multiplier), where the
+            file's record tells.
         categories: category of every question; ``None`` if the test has none.
         beyond_ab: questions whose matching letter is neither A nor B (each counts 0).
         missing: cells that were asked for and have no file.
@@ -38,6 +42,7 @@ class ScoreTable:
     name: ResultName
     scores: dict[Cell, NDArray[np.float64]] = field(default_factory=dict)
     rows: dict[Cell, list[dict[str, Any]]] = field(default_factory=dict)
+    converted: dict[Cell, float] = field(default_factory=dict)
     categories: list[str] | None = None
     beyond_ab: int = 0
     missing: list[Cell] = field(default_factory=list)
@@ -47,14 +52,15 @@ class ScoreTable:
         return sorted({layer for layer, _ in self.scores})
 
     @property
-    def multipliers(self) -> list[float]:
-        return sorted({multiplier for _, multiplier in self.scores})
+    def swept_strengths(self) -> list[float]:
+        """The strengths that were measured at the largest number of layers."""
+        count = Counter(strength for _, strength in self.scores)
+        return sorted(s for s, layers in count.items() if layers == max(count.values()))
 
-    @property
-    def swept_multipliers(self) -> list[float]:
-        """The multipliers that were measured at the largest number of layers."""
-        count = Counter(multiplier for _, multiplier in self.scores)
-        return sorted(m for m, layers in count.items() if layers == max(count.values()))
+    def factor(self, layer: int) -> float | None:
+        """What a strength at a layer is multiplied by to have it in the other unit."""
+        known = [v / s for (n, s), v in self.converted.items() if n == layer and s]
+        return known[0] if known else None
 
     def score(self, cell: Cell, category: str | None = None) -> Estimate | None:
         """Mean score, over all questions (categories weighing the same) or of one category."""
@@ -76,6 +82,14 @@ class ScoreTable:
             known &= labels == category
             return bootstrap_mean(values[known]) if known.any() else None
         return bootstrap_category_mean(values[known], labels[known].tolist())
+
+
+def extremes(strengths: Sequence[float]) -> list[float]:
+    """-1 and +1 where they were measured, else the lowest and highest strength but 0."""
+    steered = sorted({s for s in strengths if s})
+    if not steered:
+        return []
+    return [s for s in (-1.0, 1.0) if s in steered] or sorted({steered[0], steered[-1]})
 
 
 def variant_label(name: ResultName) -> str:
@@ -100,29 +114,32 @@ def discover_variants(base: ResultName, paths: Paths) -> list[ResultName]:
     """
     kept = {part: getattr(base, part) for part in VARIANT_PARTS if getattr(base, part) is not None}
     open_parts = tuple(part for part in VARIANT_PARTS if part not in kept)
-    cell = ("layer", "multiplier")
-    stem = base.stem(without=(*cell, *open_parts))
+    without = (*CELL_PARTS, *open_parts)
+    stem = base.stem(without=without)
     found = {
-        replace(n, layer=0, multiplier=0.0)
+        replace(n, layer=0, strength=0.0)
         for n in paths.results_of(base.behavior)
-        if n.stem(without=(*cell, *open_parts)) == stem
+        if n.unit == base.unit and n.stem(without=without) == stem
     }
     return sorted(found, key=lambda n: [str(getattr(n, p) or "") for p in VARIANT_PARTS])
 
 
 def discover_cells(
-    name: ResultName, paths: Paths, layers: list[int] | None, multipliers: list[float] | None
+    name: ResultName, paths: Paths, layers: list[int] | None, strengths: list[float] | None
 ) -> list[Cell]:
     """The cells to show: those for which there is a result, and all that were asked for."""
-    parts = ("layer", "multiplier")
-    stem = name.stem(without=parts)
-    found = [n for n in paths.results_of(name.behavior) if n.stem(without=parts) == stem]
-    if layers is None and multipliers is None:
-        return sorted((n.layer, n.multiplier) for n in found)
+    stem = name.stem(without=CELL_PARTS)
+    found = [
+        n
+        for n in paths.results_of(name.behavior)
+        if n.unit == name.unit and n.stem(without=CELL_PARTS) == stem
+    ]
+    if layers is None and strengths is None:
+        return sorted((n.layer, n.strength) for n in found)
     chosen_layers = layers if layers is not None else sorted({n.layer for n in found})
-    at_layers = {n.multiplier for n in found if n.layer in chosen_layers}
-    chosen = multipliers if multipliers is not None else sorted(at_layers)
-    return [(layer, multiplier) for layer in chosen_layers for multiplier in chosen]
+    at_layers = {n.strength for n in found if n.layer in chosen_layers}
+    chosen = strengths if strengths is not None else sorted(at_layers)
+    return [(layer, strength) for layer in chosen_layers for strength in chosen]
 
 
 def load_scores(
@@ -136,7 +153,7 @@ def load_scores(
     """Read the files of one behaviour, each under its exact name.
 
     Args:
-        name: layer and multiplier are replaced by those of each cell.
+        name: layer and strength are replaced by those of each cell.
         cells: what to read; a cell without a file is noted as missing.
         test: how a row is scored; of open-ended answers the judged files are read.
         paths: where the files lie.
@@ -148,7 +165,7 @@ def load_scores(
     table = ScoreTable(name)
     questions: list[Any] | None = None
     for cell in cells:
-        named = replace(name, layer=cell[0], multiplier=cell[1])
+        named = replace(name, layer=cell[0], strength=cell[1])
         path = paths.scores(named) if isinstance(test, OpenTest) else paths.result(named)
         if not path.exists():
             table.missing.append(cell)
@@ -167,5 +184,9 @@ def load_scores(
                 raise UserError(f"{path}: no question has A or B as its matching letter")
         table.scores[cell] = test.scores(rows, str(path))
         table.rows[cell] = rows
+        # judged answers have the strengths in the record of the file of answers
+        converted = read_measured(paths.result(named)).get(other_unit(name.unit))
+        if converted is not None:
+            table.converted[cell] = float(converted)
         table.categories = test.categories(rows)
     return table

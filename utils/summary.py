@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from utils.data import answer_letter
 from utils.evaluation import LetterTest, OpenTest, Test
-from utils.score_tables import ScoreTable, variant_label
+from utils.score_tables import ScoreTable, extremes, variant_label
 from utils.stats import Estimate, bootstrap_mean, slopes
 
 FIELDS = (
@@ -20,7 +20,15 @@ FIELDS = (
     "variant",
     "layer",
     "questions",
-    *(f"{part}_{m}" for m in ("minus1", "0", "plus1") for part in ("score", "low95", "high95")),
+    "unit",
+    *(
+        f"{part}_{column}"
+        for column in ("negative", "zero", "positive")
+        for part in ("strength", "converted", "score", "low95", "high95")
+    ),
+    "change",
+    "change_low95",
+    "change_high95",
     "steerability",
     "steerability_low95",
     "steerability_high95",
@@ -38,17 +46,23 @@ def summary_rows(behavior: str, test: Test, table: ScoreTable) -> list[dict[str,
 
 
 def _row(behavior: str, test: Test, table: ScoreTable, layer: int) -> dict[str, str]:
-    multipliers = sorted(m for n, m in table.scores if n == layer)
+    strengths = sorted(s for n, s in table.scores if n == layer)
     row = {
         "behavior": behavior,
         "type": test.type,
         "variant": variant_label(table.name),
         "layer": str(layer),
-        "questions": str(len(table.rows[layer, multipliers[0]])),
+        "questions": str(len(table.rows[layer, strengths[0]])),
+        "unit": table.name.unit,
     }
-    for key, multiplier in (("minus1", -1.0), ("0", 0.0), ("plus1", 1.0)):
-        row |= _interval(f"score_{key}", f"low95_{key}", f"high95_{key}", table, layer, multiplier)
-    rows = {m: table.rows[layer, m] for m in multipliers}
+    ends = extremes(strengths)
+    shown = {"negative": ends[:1], "zero": [0.0], "positive": ends[-1:]}
+    for column, (strength,) in ((c, s) for c, s in shown.items() if s):
+        row |= _score_columns(column, table, (layer, strength))
+    change = table.change((layer, ends[-1]), (layer, ends[0])) if len(ends) > 1 else None
+    if change is not None:
+        row |= _texts(("change", "change_low95", "change_high95"), change)
+    rows = {s: table.rows[layer, s] for s in strengths}
     if isinstance(test, LetterTest):
         row |= _letter_columns(test, rows)
     else:
@@ -56,11 +70,15 @@ def _row(behavior: str, test: Test, table: ScoreTable, layer: int) -> dict[str, 
     return row
 
 
-def _interval(
-    mean: str, low: str, high: str, table: ScoreTable, layer: int, multiplier: float
-) -> dict[str, str]:
-    estimate = table.score((layer, multiplier))
-    return {} if estimate is None else _texts((mean, low, high), estimate)
+def _score_columns(column: str, table: ScoreTable, cell: tuple[int, float]) -> dict[str, str]:
+    estimate = table.score(cell)
+    if estimate is None:
+        return {}
+    names = (f"score_{column}", f"low95_{column}", f"high95_{column}")
+    found = _texts(names, estimate) | {f"strength_{column}": f"{cell[1]:g}"}
+    if cell in table.converted:
+        found[f"converted_{column}"] = f"{table.converted[cell]:.3g}"
+    return found
 
 
 def _texts(names: tuple[str, str, str], e: Estimate) -> dict[str, str]:
@@ -87,17 +105,17 @@ def logit_differences(test: LetterTest, rows: Sequence[Mapping[str, Any]]) -> ND
 def steerability(
     test: LetterTest, rows: Mapping[float, Sequence[Mapping[str, Any]]]
 ) -> NDArray[np.float64]:
-    """Least-squares slope of the logit difference against the multiplier, shape (questions,).
+    """Least-squares slope of the logit difference against the strength, shape (questions,).
 
     Source: Tan et al., "Analysing the Generalisation and Reliability of Steering Vectors"
     (NeurIPS 2024), section 3: steerability is the slope of the propensity (the logit difference
     of the two answers) in the multiplier; a question whose slope has the wrong sign is
-    anti-steerable. Units: logits for each unit of the multiplier. Questions without a logit
-    difference at some multiplier are left out.
+    anti-steerable. Units: logits for each unit of the multiplier, or of the dose. Questions
+    without a logit difference at some strength are left out.
     """
-    multipliers = sorted(rows)
-    differences = np.stack([logit_differences(test, rows[m]) for m in multipliers], axis=1)
-    return slopes(multipliers, differences[~np.isnan(differences).any(axis=1)])
+    strengths = sorted(rows)
+    differences = np.stack([logit_differences(test, rows[s]) for s in strengths], axis=1)
+    return slopes(strengths, differences[~np.isnan(differences).any(axis=1)])
 
 
 def _letter_columns(
@@ -156,13 +174,14 @@ def as_csv(rows: Sequence[Mapping[str, str]]) -> bytes:
 
 def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
     """The columns that hold anything, as a Markdown table; intervals beside their means."""
-    header = ["behavior", "type", "variant", "layer", "\N{MINUS SIGN}1", "0", "+1"]
+    header = ["behavior", "type", "variant", "layer", *_strength_titles(rows), "change"]
     header += ["steerability", "anti", "P(A)+P(B)", "missing", "ends", "3-grams"]
     lines = []
     for row in rows:
         cells = [row[name] for name in ("behavior", "type", "variant", "layer")]
-        for key in ("minus1", "0", "plus1"):
+        for key in ("negative", "zero", "positive"):
             cells.append(_with_interval(row, f"score_{key}", f"low95_{key}", f"high95_{key}"))
+        cells.append(_with_interval(row, "change", "change_low95", "change_high95"))
         slope = ("steerability", "steerability_low95", "steerability_high95")
         cells.append(_with_interval(row, *slope))
         rest = ("anti_steerable_fraction", "p_a_plus_p_b", "missing_scores")
@@ -172,6 +191,17 @@ def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
     table = [[header[i] for i in used], ["---"] * len(used)]
     table += [[cells[i] for i in used] for cells in lines]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in table) + "\n"
+
+
+def _strength_titles(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Titles of the score's three columns: their strengths, if those of all rows agree."""
+    titles = []
+    for column in ("negative", "zero", "positive"):
+        found = {row[f"strength_{column}"] for row in rows if f"strength_{column}" in row}
+        title = found.pop() if len(found) == 1 else column
+        unit = f"{rows[0]['unit']} " if rows and column != "zero" else ""
+        titles.append(f"{unit}{'0' if column == 'zero' else title}".replace("-", "\N{MINUS SIGN}"))
+    return titles
 
 
 def _with_interval(row: Mapping[str, str], mean: str, low: str, high: str) -> str:

@@ -1,18 +1,17 @@
-"""A layers x multipliers sweep of one behaviour: what is pending, journalled running, writing."""
+"""A layers x strengths sweep of one behaviour: what is pending, journalled running, writing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from utils.artifacts import fingerprint, json_bytes, must_make, save
 from utils.data import ABItem, OpenItem
+from utils.dose import SteeringVector
 from utils.evaluation import Test
 from utils.measure import Settings, is_broken, result_row, start_run
 from utils.one_pass import Steer
-from utils.paths import Paths, ResultName
+from utils.paths import DOSE, MULTIPLIER, UNITS, Paths, ResultName
 from utils.ranks import Ranks
 from utils.sweep_journal import Cell, SweepJournal
 
@@ -24,15 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Sweep:
-    """One behaviour under one system prompt, at every layer and multiplier asked for.
+    """One behaviour under one system prompt, at every layer and strength asked for.
 
     Attributes:
         test: what is measured.
-        name: the name of the results; its layer and multiplier are filled in for each cell.
+        name: the name of the results; its layer and strength are filled in for each cell, and its
+            unit says whether strengths are multipliers or doses.
         items: the questions.
         prompts: one for each question.
-        vectors: layer -> (vector of shape (width,), hash of its file).
-        cells: all (layer, multiplier) asked for.
+        vectors: the vector of each layer that is steered.
+        cells: all (layer, strength) asked for.
         inputs: what every cell depends on.
         pending: the cells that are not finished.
         near_ties: answers just written in which rounding may have decided between two tokens.
@@ -42,20 +42,38 @@ class Sweep:
     name: ResultName
     items: Sequence[ABItem | OpenItem]
     prompts: list[Any]
-    vectors: Mapping[int, tuple[Tensor, str]]
+    vectors: Mapping[int, SteeringVector]
     cells: list[Cell]
     inputs: dict[str, Any]
     pending: list[Cell] = field(default_factory=list)
     near_ties: int = 0
 
+    def multiplier(self, cell: Cell) -> float:
+        """What the vector is multiplied by in a cell.
+
+        Raises:
+            UserError: the cell's strength is a dose, and H is not known.
+        """
+        layer, strength = cell
+        return self.vectors[layer].multiplier(strength, self.name.unit) if strength else 0.0
+
     def cell_inputs(self, cell: Cell) -> dict[str, Any]:
-        layer, multiplier = cell
-        # At multiplier 0 nothing is added, so the result does not depend on any vector.
-        vector = self.vectors[layer][1] if multiplier else None
-        return self.inputs | {"layer": layer, "multiplier": multiplier, "vector": vector}
+        layer, strength = cell
+        # At strength 0 nothing is added, so the result does not depend on any vector.
+        vector = self.vectors[layer].sha256 if strength else None
+        inputs = self.inputs | {"layer": layer, "vector": vector}
+        return inputs | {self.name.unit: strength, MULTIPLIER: self.multiplier(cell)}
+
+    def strengths(self, cell: Cell) -> dict[str, float | None]:
+        """A cell's strength in both units, as its record keeps it."""
+        layer, strength = cell
+        if not strength:
+            return dict.fromkeys(UNITS, 0.0)
+        multiplier = self.multiplier(cell)
+        return {MULTIPLIER: multiplier, DOSE: self.vectors[layer].dose(multiplier)}
 
     def path(self, cell: Cell, paths: Paths) -> Path:
-        return paths.result(replace(self.name, layer=cell[0], multiplier=cell[1]))
+        return paths.result(replace(self.name, layer=cell[0], strength=cell[1]))
 
     def find_pending(self, paths: Paths, *, overwrite: bool) -> None:
         """Compare every cell with what stands in its place.
@@ -118,11 +136,16 @@ class Sweep:
     ) -> list[int]:
         """Journal this rank's share; for each cell the place of its value in a question's values.
 
-        Multiplier 0 is computed once however many layers there are.
+        Strength 0 is computed once however many layers there are.
         """
         distinct: dict[Cell | None, Steer | None] = {}
-        for n, m in journal.cells:
-            distinct[(n, m) if m else None] = Steer(n, m * self.vectors[n][0]) if m else None
+        for cell in journal.cells:
+            layer, strength = cell
+            if strength:
+                delta = self.multiplier(cell) * self.vectors[layer].vector
+                distinct[cell] = Steer(layer, delta)
+            else:
+                distinct[None] = None
         run = start_run(self.test, wrapper, self.prompts, list(distinct.values()), settings)
         advance(len(journal.finished))
         left = [batch for batch in run.batches if not journal.finished.issuperset(batch)]
@@ -153,6 +176,6 @@ class Sweep:
                 for item, prompt, value in zip(self.items, self.prompts, found, strict=True)
             ]
             self.near_ties += sum(isinstance(v, dict) and v["near_tie"] for v in found)
-            save(path, json_bytes(rows), self.cell_inputs(cell))
+            save(path, json_bytes(rows), self.cell_inputs(cell), self.strengths(cell))
             written.append(path)
         return written, failures
