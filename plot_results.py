@@ -217,6 +217,7 @@ def draw_all(
     layers = sorted({n for _, tables in shown for n in tables[0].layers})
     for layer in layers if args.layers is not None or len(layers) == 1 else []:
         figures.all_multipliers(shown, layer)
+        figures.all_changes([(b, tables[0]) for b, tables in shown], layer)
     if args.summary:
         write_summary(figures, shown, paths)
     report(best)

@@ -52,6 +52,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="longest open-ended answer (default: 100)",
     )
+    parser.add_argument(
+        "--show_answers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="print the open-ended answers to the first N questions side by side (default: 1)",
+    )
     arguments.add_variant_arguments(parser)
     arguments.add_show_tokens_argument(parser)
     arguments.add_run_arguments(parser)
@@ -213,11 +220,13 @@ def main(args: argparse.Namespace) -> int:
             written += done[0]
             failures += done[1]
         ranks.close()
-    report(sweeps, paths, written, time.monotonic() - started)
+    report(sweeps, paths, args.show_answers, written, time.monotonic() - started)
     return script.report_failures(failures)
 
 
-def report(sweeps: list[Any], paths: Paths, written: list[Path], seconds: float) -> None:
+def report(
+    sweeps: list[Any], paths: Paths, answers: int, written: list[Path], seconds: float
+) -> None:
     test = sweeps[0].test
     scored = test.type != "open_ended"
     heading = f"mean {test.score_name}, lowest and highest" if scored else test.title
@@ -242,7 +251,26 @@ def report(sweeps: list[Any], paths: Paths, written: list[Path], seconds: float)
                 f"{'':40}  {beyond} of {len(sweep.items)} questions have a matching letter beyond "
                 "A and B and count 0 (plot_results.py --without_beyond_ab leaves them out)"
             )
+    if not scored:
+        for sweep in sweeps:
+            print_answers(sweep, paths, answers)
     script.print_written(written, seconds)
+
+
+def print_answers(sweep: Any, paths: Paths, count: int) -> None:
+    """The first answers of one behaviour, a table for each layer and question."""
+    from utils.evaluation import read_results
+    from utils.side_by_side import side_by_side
+
+    for layer in sorted({layer for layer, _ in sweep.cells}):
+        strengths = sorted(s for n, s in sweep.cells if n == layer)
+        places = {s: sweep.path((layer, s), paths) for s in strengths}
+        rows = {s: read_results(path) for s, path in places.items() if path.exists()}
+        for number in range(min(count, len(sweep.items))):
+            titles = {s: f"{sweep.name.unit} {s:+g}" if s else "unsteered" for s in rows}
+            answers = {titles[s]: found[number]["model_output"] for s, found in rows.items()}
+            title = f"{sweep.name.behavior}, layer {layer}: {sweep.items[number].question}"
+            print(f"\n{side_by_side(title, answers)}\n")
 
 
 def scores_of(test: Any, places: dict[Any, Path]) -> list[tuple[float, Any]]:

@@ -9,7 +9,14 @@ from utils.artifacts import write_bytes
 from utils.evaluation import Test
 from utils.paths import MULTIPLIER, Paths, ResultName, other_unit
 from utils.plotting import CategoryLine, Line, Panel, category_figure, line_figure
-from utils.score_tables import CELL_PARTS, VARIANT_PARTS, ScoreTable, extremes, variant_label
+from utils.score_tables import (
+    CELL_PARTS,
+    VARIANT_PARTS,
+    ScoreTable,
+    extremes,
+    model_name,
+    variant_label,
+)
 from utils.stats import Estimate
 from utils.tables import tex_table, text_table
 
@@ -64,7 +71,8 @@ class Figures:
     ) -> Path:
         path = self.paths.figure(stem, behavior)
         # One panel is titled itself; several are of different things, on the same questions.
-        line_figure(panels, path, self._title("") if len(panels) > 1 else "")
+        title = self._title("") if len(panels) > 1 else ""
+        line_figure(panels, path, title=title, note=self._note([e for _, e in rows]))
         self._write_text(path, ".txt", text_table(header, rows))
         self.written.append(path)
         return path
@@ -72,6 +80,12 @@ class Figures:
     def _write_text(self, path: Path, suffix: str, data: bytes) -> None:
         write_bytes(path.with_suffix(suffix), data)
         self.written.append(path.with_suffix(suffix))
+
+    def _note(self, shown: Sequence[Estimate]) -> str:
+        """Model and number of questions, of every figure."""
+        counts = sorted({e.n for e in shown})
+        questions = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        return f"{model_name(self.base)}; {questions} questions; 95 % intervals over questions"
 
     def _title(self, text: str) -> str:
         # The questions are named where they are not the behaviour's own.
@@ -134,6 +148,28 @@ class Figures:
             without = ("strength", "behavior", *VARIANT_PARTS)
             stem = f"{self.unit.upper()}S_{name.stem(without=without)}"
             self._write(stem, None, panels, ["behavior", "variant", self.unit, self.other], rows)
+
+    def all_changes(self, shown: Sequence[tuple[Behavior, ScoreTable]], layer: int) -> None:
+        """Change of every behaviour's score at one layer, a point per strength."""
+        strengths = sorted({s for _, t in shown for n, s in t.scores if n == layer and s})
+        lines, rows = [], []
+        for strength in strengths:
+            cell, base = (layer, strength), (layer, 0.0)
+            found = [(b, t, t.change(cell, base)) for b, t in shown]
+            known = [(b, t, e) for b, t, e in found if e is not None]
+            lines.append(CategoryLine(signed(strength), {b.name: e for b, _, e in known}))
+            rows += [([b.id, *self._strength(t, cell)], e) for b, t, e in known]
+        if not rows:
+            return
+        stem = self._stem("CHANGES", replace(self.base, layer=layer), ("strength", "behavior"))
+        path = self.paths.figure(stem)
+        names = [b.name for b, _ in shown]
+        label = f"change of {self.test.score_name} against no steering"
+        title = self._title(f"Steered at layer {layer}")
+        note = self._note([e for _, e in rows])
+        category_figure(names, lines, label, title, path, self.unit, reference=0.0, note=note)
+        self.written.append(path)
+        self._write_text(path, ".txt", text_table(["behavior", self.unit, self.other], rows))
 
     def layers(self, behavior: Behavior, table: ScoreTable) -> None:
         """Score against layer, a line per strength."""
@@ -215,7 +251,8 @@ class Figures:
         stem = self._stem("categories", replace(table.name, layer=layer), ("strength", "behavior"))
         path = self.paths.figure(stem, behavior.id)
         title = self._title(f"{behavior.name}, layer {layer}")
-        category_figure(names, lines, self.test.score_name, title, path, self.unit)
+        note = self._note([e for _, e in rows])
+        category_figure(names, lines, self.test.score_name, title, path, self.unit, note=note)
         self.written.append(path)
         self._write_text(path, ".txt", text_table(["category", self.unit, self.other], rows))
         if (layer, 0.0) in table.scores:

@@ -109,11 +109,11 @@ def save_figure(figure: Figure, path: Path) -> None:
     write_bytes(path, png(figure))
 
 
-def line_figure(panels: Sequence[Panel], path: Path, title: str = "") -> None:
+def line_figure(panels: Sequence[Panel], path: Path, *, title: str = "", note: str = "") -> None:
     """Panels with shared axes, shaded 95 % intervals, one legend; written whole or not at all.
 
     One panel fills a column; more are small multiples, two beside one another, with ``title``
-    above them all.
+    above them all. ``note``, small below, says what everything in the figure has in common.
     """
     columns = 1 if len(panels) == 1 else 2
     lines = -(-len(panels) // columns)
@@ -136,7 +136,17 @@ def line_figure(panels: Sequence[Panel], path: Path, title: str = "") -> None:
             figure.suptitle(title, fontsize=STYLE["axes.titlesize"], x=0.02, ha="left")
         if len(labels) > 1:
             _legend(figure, places, labels)
+        _note(figure, note)
         save_figure(figure, path)
+
+
+def _note(figure: Figure, text: str) -> None:
+    if text:
+        # a legend without entries: the layout makes room for it, as it does for no plain text
+        note = figure.legend(
+            handles=[], title=text, title_fontsize=6, loc="outside lower right", frameon=False
+        )
+        note.get_title().set_color("#777777")
 
 
 def _second_axis(axes: Axes, name: str, factor: float, *, named: bool) -> None:
@@ -190,7 +200,7 @@ def _draw(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class CategoryLine:
-    """One column of points of a category plot: a strength's score in every category."""
+    """One column of points: a strength's score in every category, or of every behaviour."""
 
     label: str
     points: dict[str, Estimate]
@@ -203,10 +213,24 @@ def category_figure(
     title: str,
     path: Path,
     legend_title: str,
+    *,
+    reference: float | None = None,
+    note: str = "",
 ) -> None:
-    """Points with intervals, a row for each category, side by side within the row."""
+    """Points with intervals, a row for each name, side by side within the row.
+
+    Args:
+        names: of the rows.
+        lines: the points, a colour each.
+        x_label, title, note: texts.
+        path: where to write.
+        legend_title: what tells the lines apart.
+        reference: draw a thin line at this x (no change).
+    """
     height = max(2.4, 0.9 + len(names) * (0.1 + 0.07 * len(lines)))
     with drawing(size=(COLUMN_WIDTH, height)) as (figure, ((axes,),)):
+        if reference is not None:
+            axes.axvline(reference, color="#888888", linewidth=0.8, zorder=1)
         for index, line in enumerate(lines):
             offset = 0.7 * ((index + 0.5) / len(lines) - 0.5)
             shown = [(names.index(c) + offset, e) for c, e in line.points.items()]
@@ -229,4 +253,5 @@ def category_figure(
             handletextpad=0.2,
             frameon=False,
         )
+        _note(figure, note)
         save_figure(figure, path)

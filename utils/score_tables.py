@@ -92,6 +92,13 @@ def extremes(strengths: Sequence[float]) -> list[float]:
     return [s for s in (-1.0, 1.0) if s in steered] or sorted({steered[0], steered[-1]})
 
 
+def model_name(name: ResultName) -> str:
+    """The model of a result, for people."""
+    if name.model is not None:
+        return name.model
+    return f"Llama 2 {name.model_size}{'' if name.use_base_model else ' chat'}"
+
+
 def variant_label(name: ResultName) -> str:
     """What tells a variant from the plain model, for people."""
     signs = {"pos": "positive prompt", "neg": "negative prompt"}
