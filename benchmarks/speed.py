@@ -16,13 +16,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.floor import grid_flops, matrix_rate, pair_flops, seconds
+from benchmarks.plain import all_logits, steered_logits
 from llama_wrapper import LlamaWrapper
 from utils.data import load_ab_items
 from utils.decoding import GreedyGrid
@@ -75,11 +75,6 @@ def random_vectors(wrapper: LlamaWrapper) -> dict[int, torch.Tensor]:
     }
 
 
-def all_logits(wrapper: LlamaWrapper, ids: Sequence[int]) -> torch.Tensor:
-    with torch.inference_mode():
-        return wrapper.model(torch.tensor([ids]), use_cache=False).logits[0, -1]
-
-
 def choice_prompts(wrapper: LlamaWrapper, type: str) -> list[LetterPrompt]:
     """The first questions of a test with categories."""
     paths = Paths(REPOSITORY, REPOSITORY / "datasets")
@@ -105,8 +100,7 @@ def grid_benchmark(
             row, column = generator.randrange(len(batch)), generator.randrange(len(steers))
             prompt, steer = prompts[batch[row]], steers[column]
             start = time.perf_counter()
-            with wrapper.steer({steer.layer: steer.delta}, prompt.steer_from):
-                logits = all_logits(wrapper, prompt.ids)
+            logits = steered_logits(wrapper, prompt, steer)
             slow.append(time.perf_counter() - start)
             expected = letter_probabilities(logits, list(prompt.letters.values()))
             deviation = max(deviation, float((found[row, 1 + column] - expected).abs().max()))
