@@ -1,4 +1,4 @@
-"""Running the scripts in tests: in this process, or as a process that can be killed."""
+"""Running the scripts in tests: in this process, as a fork to be killed, or from the shell."""
 
 import importlib
 import os
@@ -8,6 +8,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import torch
+from warm import WarmProcess
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,19 +23,28 @@ def call(script: str, *arguments: object) -> int:
 
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, str(ROOT / f"{script}.py"), *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
     )
 
 
-def finish(process: subprocess.Popen[str]) -> None:
+def environment() -> dict[str, str]:
+    """As many threads as this process has: other sums would have other last bits."""
+    return os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads()), "HF_HUB_OFFLINE": "1"}
+
+
+def start_warm(script: str, *arguments: object) -> WarmProcess:
+    """The same as :func:`start` without the time of imports, where starting is not the point."""
+    return WarmProcess(script, [str(a) for a in arguments], environment())
+
+
+def finish(process: subprocess.Popen[str] | WarmProcess) -> None:
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
 
 
 def kill_at_signs_of_work(
-    process: subprocess.Popen[str], sign: Path, pattern: str, generator: random.Random
+    process: subprocess.Popen[str] | WarmProcess, sign: Path, pattern: str, generator: random.Random
 ) -> bool:
     """SIGKILL a process at a random moment after the first file like ``pattern`` has appeared.
 

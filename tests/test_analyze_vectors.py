@@ -562,16 +562,6 @@ def test_without_vectors_the_shell_gets_status_2_and_the_command(bench: Bench) -
     assert f"./generate_vectors.py --layers ... {flags}" in run.stderr
 
 
-def test_help_answers_without_heavy_packages() -> None:
-    command = [sys.executable, "-X", "importtime", ROOT / "analyze_vectors.py", "--help"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert "./analyze_vectors.py" in run.stdout and "--models" in run.stdout
-    imported = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in run.stderr.splitlines()}
-    assert "argparse" in imported
-    assert not imported & {"torch", "numpy", "sklearn", "matplotlib", "transformers"}
-    assert os.access(ROOT / "analyze_vectors.py", os.X_OK)
-
-
 # ---------------------------------------------------------------- published vectors
 
 

@@ -862,15 +862,15 @@ def test_the_shell_gets_status_2_and_one_message_without_a_traceback(bench: Benc
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_of_every_script_is_its_manual_and_does_not_import_torch(script: str) -> None:
+def test_help_of_every_script_is_its_manual_and_imports_nothing_heavy(script: str) -> None:
     done = shell("-X", "importtime", ROOT / script, "--help")
     assert done.returncode == 0
     manual = (ROOT / script).read_text().split('"""')[1]
     assert manual.strip().splitlines()[0] in done.stdout
     assert f"./{script}" in done.stdout, "the manual shows how to call it"
-    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
-    assert "argparse" in imported
-    assert not {name for name in imported if name.split(".")[0] in ("torch", "transformers")}
+    imported = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
+    heavy = {"torch", "transformers", "numpy", "scipy", "sklearn", "matplotlib", "openai"}
+    assert "argparse" in imported and not imported & heavy
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

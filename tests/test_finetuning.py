@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROWS, make_model, make_tokenizer, write_json
-from running import ROOT, artifacts, call, finish, hidden, start
+from running import ROOT, artifacts, call, finish, hidden, start_warm
 from test_kill import kill_at_signs_of_work
-from test_processes import alone, by_mpi, kill_rank, launch
+from test_processes import alone, by_mpi, kill_rank, launch, run_ranks
 from test_processes import finish as finish_launch
 from torch import nn
 
@@ -224,13 +224,13 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(common: list[object], tmp_path:
     options = [*common, "--direction", "pos", "--epochs", 20, "--optimizer", "adamw"]
     options += ["--checkpoint_every", 3, "--eval_every", 50, "--lr", 0.001]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(start("finetune_llama", *options, "--artifacts_dir", whole))
+    finish(start_warm("finetune_llama", *options, "--artifacts_dir", whole))
     generator, kills = random.Random(3), 0
     for _ in range(2):
-        process = start("finetune_llama", *options, "--artifacts_dir", killed)
+        process = start_warm("finetune_llama", *options, "--artifacts_dir", killed)
         kills += kill_at_signs_of_work(process, killed, "run.json", generator)
     assert kills > 0, "no run was killed in the middle: the test shows nothing"
-    finish(start("finetune_llama", *options, "--artifacts_dir", killed))
+    finish(start_warm("finetune_llama", *options, "--artifacts_dir", killed))
     assert artifacts(killed) == artifacts(whole)
     assert len(artifacts(whole)) == 3
     assert hidden(killed) == []
@@ -373,7 +373,7 @@ def test_weights_sharded_by_fsdp_have_the_curve_of_one_process_also_after_a_kill
     assert "exitcode: 9" in errors
     (state,) = (tmp_path / "two").rglob("run.json")
     assert state.parent.name == "step_3"
-    finish_launch(launch("tests/fsdp_on_cpu", *sharded))
+    run_ranks("tests/fsdp_on_cpu", *sharded, count=2)
     one, two = curve_of(tmp_path / "one"), curve_of(tmp_path / "two")
     for table, other in zip(one, two, strict=True):
         assert torch.allclose(torch.tensor(table), torch.tensor(other), rtol=1e-4, atol=2e-6)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROWS, write_json
-from running import artifacts, call, finish, hidden, kill_at_signs_of_work, start
+from running import artifacts, call, finish, hidden, kill_at_signs_of_work, start_warm
 
 MANY = [row | {"question": f"{n}. {row['question']}"} for n in range(25) for row in ROWS]
 
@@ -24,9 +24,9 @@ def run_with_kills(
     generator = random.Random(seed)
     kills = 0
     for _ in range(2):
-        process = start(script, *arguments)
+        process = start_warm(script, *arguments)
         kills += kill_at_signs_of_work(process, folder, pattern, generator)
-    finish(start(script, *arguments))
+    finish(start_warm(script, *arguments))
     return kills
 
 
@@ -36,7 +36,7 @@ def test_killed_vectors_are_the_uninterrupted_ones(
     monkeypatch.setenv("CAA_SAVE_EVERY_SECONDS", "0")
     options: list[object] = ["--layers", 0, 1, 2, 3, "--save_activations", "--behaviors", "calm"]
     options += ["--datasets_dir", many, "--model", tiny_folder, "--batch_tokens", 200]
-    finish(start("generate_vectors", *options, "--artifacts_dir", tmp_path / "whole"))
+    finish(start_warm("generate_vectors", *options, "--artifacts_dir", tmp_path / "whole"))
     options += ["--artifacts_dir", tmp_path / "killed"]
     kills = run_with_kills(
         "generate_vectors", options, tmp_path / "killed", ".progress_tiny-llama", 1
@@ -58,7 +58,7 @@ def test_a_killed_sweep_is_the_uninterrupted_one(
         call("normalize_vectors", "--datasets_dir", many, "--artifacts_dir", folder)
     options += ["--multipliers", -1, 0, 1, "--batch_tokens", 150]
     options += ["--override_vector_model", "tiny-llama_limit=20"]
-    finish(start("prompting_with_steering", *options, "--artifacts_dir", whole))
+    finish(start_warm("prompting_with_steering", *options, "--artifacts_dir", whole))
     options += ["--artifacts_dir", killed]
     kills = run_with_kills("prompting_with_steering", options, killed, ".journal_*", 2)
     assert kills > 0, "no run was killed in the middle: the test shows nothing"

@@ -2,10 +2,8 @@
 
 import itertools
 import json
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -760,16 +758,3 @@ def test_wrong_input_is_found_before_anything_slow(saved: Saved) -> None:
     )
     imported = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
     assert not imported & {"torch", "sklearn", "matplotlib"}
-
-
-def test_help_is_the_manual_and_quick() -> None:
-    script = ROOT / "plot_activations.py"
-    assert os.access(script, os.X_OK)
-    started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", script, "--help"], capture_output=True, text=True
-    )
-    assert time.monotonic() - started < 2
-    assert done.returncode == 0 and "./plot_activations.py --behaviors" in done.stdout
-    imported = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
-    assert "argparse" in imported and not imported & {"numpy", "torch", "sklearn", "matplotlib"}

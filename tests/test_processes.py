@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 import torch
 from conftest import ROWS, write_json
 from running import ROOT, artifacts, call, hidden
+from warm import WarmProcess
 
 MANY = [row | {"question": f"{n}. {row['question']}"} for n in range(12) for row in ROWS]
 LAYERS = ["--layers", 0, 1, 2, 3]
@@ -53,6 +55,24 @@ def launch(
     )
 
 
+def run_ranks(script: str, *arguments: object, count: int) -> str:
+    """The ranks of a launch as forks, where the launcher is not the point; all their output."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    shared |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    shared |= {"ACCELERATE_USE_CPU": "true"}
+    ranks = [
+        WarmProcess(
+            script,
+            [str(a) for a in arguments],
+            environment(RANK=str(rank), LOCAL_RANK=str(rank), **shared),
+        )
+        for rank in range(count)
+    ]
+    return "".join([finish(process)[0] for process in ranks])
+
+
 def alone(script: str, *arguments: object) -> None:
     """In this process, with as many threads as the others have."""
     before = torch.get_num_threads()
@@ -63,7 +83,7 @@ def alone(script: str, *arguments: object) -> None:
         torch.set_num_threads(before)
 
 
-def finish(process: "subprocess.Popen[str]") -> tuple[str, str]:
+def finish(process: "subprocess.Popen[str] | WarmProcess") -> tuple[str, str]:
     output, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
     return output, errors
@@ -125,8 +145,7 @@ def test_the_rows_of_two_processes_are_those_of_one(
     prepared += ["--type", kind, "--batch_tokens", 150, "--batch_rows", 30, "--max_new_tokens", 6]
     one, two = copy_vectors(tmp_path, "one"), copy_vectors(tmp_path, "two")
     alone("prompting_with_steering", *prepared, "--artifacts_dir", one)
-    process = launch("prompting_with_steering", *prepared, "--artifacts_dir", two, count=3)
-    output, _ = finish(process)
+    output = run_ranks("prompting_with_steering", *prepared, "--artifacts_dir", two, count=3)
     found = [{n: d for n, d in artifacts(f).items() if "result" in n} for f in (one, two)]
     assert len(found[0]) == 12
     assert found[0] == found[1], "byte for byte"
@@ -179,7 +198,7 @@ def test_when_one_rank_is_killed_all_end_and_any_number_go_on(
     if rank:
         alone("prompting_with_steering", *prepared, "--artifacts_dir", two)
     else:
-        finish(launch("prompting_with_steering", *prepared, "--artifacts_dir", two, count=3))
+        run_ranks("prompting_with_steering", *prepared, "--artifacts_dir", two, count=3)
     assert artifacts(two) == artifacts(one)
     assert len(artifacts(one)) == 12
     assert hidden(two) == []
