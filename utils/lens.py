@@ -209,25 +209,27 @@ def from_mean(values: Tensor) -> Tensor:
 def letter_spellings(
     tokenizer: "PreTrainedTokenizerBase", letters: Mapping[str, int]
 ) -> dict[str, list[int]]:
-    """All tokens that spell an answer letter, with and without a space before it.
+    """All tokens that spell an answer letter, with and without a space or a bracket before it.
 
     After ``(`` the letter comes without a space, but before the last blocks many models still
-    think of it as a word, with one.
+    think of it as a word, with one. Where a tokenizer has ``(A`` in one token that is what is
+    read, but the model may also think of the letter alone.
 
     Args:
         tokenizer: the model's.
         letters: letter -> its token in the prompt, as of :class:`utils.prompts.LetterPrompt`.
     """
-    words = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    words = tokenizer.get_vocab()
     return {
-        letter: sorted({token, *(i for i, word in enumerate(words) if word in _spelt(letter))})
+        letter: sorted({token, *(words[word] for word in _spelt(letter) if word in words)})
         for letter, token in letters.items()
     }
 
 
 def _spelt(letter: str) -> tuple[str, ...]:
     # How byte-level tokenizers and SentencePiece write a space.
-    return letter, f"\u0120{letter}", f"\u2581{letter}"
+    spaces = ("", "\u0120", "\u2581")
+    return tuple(f"{space}{bracket}{letter}" for space in spaces for bracket in ("", "("))
 
 
 def _final_norm(wrapper: "LlamaWrapper") -> nn.Module:
