@@ -140,7 +140,10 @@ NAMED = {
 
 
 def llama_like_tokenizer() -> PreTrainedTokenizerFast:
-    """SentencePiece-like: a space is part of the token that follows it."""
+    """As Llama 2's, from SentencePiece: a space is part of the token that follows it.
+
+    test_real_tokenizers compares the end of a prompt with the real one's.
+    """
     pieces = ["<unk>", "<s>", "</s>", "▁", "▁(", "(", ")", "A", "B", "▁(A", "[", "]", "/", "▁["]
     pieces += sorted(set(QUESTION + "INSTSYS<>/beWordslicyp.▁\n") - set(pieces))
     pieces += ["IN", "ST", "INST"]
@@ -306,6 +309,24 @@ def test_a_beginning_of_sequence_stands_there_once() -> None:
     assert free.steer_from == len(free.ids) - 1
 
 
+def test_a_beginning_that_only_the_template_writes_opens_the_base_format_too() -> None:
+    """The first tokenizer files of Llama 3; DeepSeek V3's as transformers 5 reads them."""
+    made = PromptFormat(make_tokenizer("{{ bos_token }}" + CHATML), base=True)
+    plain = PromptFormat(make_tokenizer(None), base=True)
+    for ask in (
+        lambda f: f.letter_prompt(QUESTION, ("A", "B")),
+        lambda f: f.open_prompt(QUESTION),
+        lambda f: f.answered(QUESTION, "(A)"),
+    ):
+        found, bare = ask(made), ask(plain)
+        assert found.ids == (0, *bare.ids) and 0 not in bare.ids
+        assert found.steer_from == bare.steer_from + 1
+    assert found.answer_from == bare.answer_from + 1
+    assert made.fingerprint() != plain.fingerprint()
+    adding = ending_tokenizer("{{ bos_token }}" + CHATML)
+    assert PromptFormat(adding, base=True).fingerprint() == plain.fingerprint()
+
+
 def test_the_letters_of_a_pair_may_be_any() -> None:
     tokenizer = make_tokenizer()
     prompt = PromptFormat(tokenizer).letter_prompt(QUESTION, ("H", "C"))
@@ -313,7 +334,11 @@ def test_the_letters_of_a_pair_may_be_any() -> None:
 
 
 def merging_tokenizer(*merges: tuple[str, str]) -> PreTrainedTokenizerFast:
-    """Single characters and what these merges make of them."""
+    """Single characters and what these merges make of them.
+
+    With ``(A`` and ``(B``: the case of Llama 3, Qwen 3, DeepSeek V3 and gpt-oss. Of the other
+    merges no published tokenizer is known here.
+    """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {c: i for i, c in enumerate([*alphabet, *("".join(m) for m in merges)])}
     core = Tokenizer(models.BPE(vocabulary, list(merges)))

@@ -112,6 +112,7 @@ class PromptFormat:
         self.base = base
         self.system_prompt = system_prompt
         self.template = None if base else ChatTemplate(tokenizer, system_prompt)
+        self._beginning = _missing_beginning(tokenizer) if base else None
 
     def fingerprint(self) -> str:
         """Hash of everything that turns a question into a prompt, the tokenizer's words aside."""
@@ -119,6 +120,8 @@ class PromptFormat:
         parts = [source, self.system_prompt]
         if self.template is not None and self.template.handling():
             parts.append(self.template.handling())
+        if self._beginning is not None:
+            parts.append("begin-of-sequence token")
         return sha256_bytes(repr(tuple(parts)).encode())
 
     def instruction(self, question: str) -> str:
@@ -184,7 +187,10 @@ class PromptFormat:
     def _tokenize(self, text: str) -> Tokenised:
         # A rendered chat template already holds the begin-of-sequence token.
         encoded = self.tokenizer(text, add_special_tokens=self.base, return_offsets_mapping=True)
-        return tuple(encoded["input_ids"]), [tuple(o) for o in encoded["offset_mapping"]]
+        ids, offsets = tuple(encoded["input_ids"]), [tuple(o) for o in encoded["offset_mapping"]]
+        if self._beginning is not None:
+            return (self._beginning, *ids), [(0, 0), *offsets]
+        return ids, offsets
 
     def _misfit(self, letter: str, fault: str, answers: Mapping[str, Tokenised], at: int) -> str:
         shown = []
@@ -196,6 +202,19 @@ class PromptFormat:
             f"({letter}) differs {fault}; the answers and what stands before them are the tokens\n"
             + "\n".join(shown)
         )
+
+
+def _missing_beginning(tokenizer: "PreTrainedTokenizerBase") -> int | None:
+    """The begin-of-sequence token of a model that wants one and whose tokenizer adds none.
+
+    The files of some tokenizers leave it to the chat template (the first ones of Llama 3) or to a
+    setting that transformers 5 passes over where there is a ``tokenizer.json`` (``add_bos_token``
+    of DeepSeek V3). A template that writes the token shows that the model's texts begin with it.
+    """
+    bos = tokenizer.bos_token_id
+    if bos is None or "bos_token" not in str(tokenizer.chat_template):
+        return None
+    return None if tokenizer("a")["input_ids"][:1] == [bos] else bos
 
 
 def _last_token_within(offsets: Sequence[tuple[int, int]], length: int) -> int:
