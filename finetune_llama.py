@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Finetune a model towards or away from a behaviour: the baseline that steering is held against.
 
-The model learns the letter of one answer of every contrast pair: cross-entropy on the token after
-"(", nothing else. --direction pos is the answer that matches the behaviour, neg the other. All
-weights are trained, or with --layer those of one decoder block, or with --lora_rank an adapter.
+The model learns the token that holds the letter of one answer of every contrast pair, by
+cross-entropy, nothing else. --direction pos is the answer that matches the behaviour, neg the
+other. All weights are trained, with --layer one decoder block's, with --lora_rank an adapter.
 
 Full:   ./finetune_llama.py --behavior sycophancy --direction pos --model_size 7b
         accelerate launch --num_processes 8 finetune_llama.py --behavior sycophancy ...
