@@ -86,7 +86,11 @@ ROWS = [pair(q, "AB"[i % 2]) for i, q in enumerate(QUESTIONS)]
 
 
 def make_tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:
-    """A small byte-level tokenizer that keeps brackets and letters apart."""
+    """A small byte-level tokenizer that keeps brackets and letters apart.
+
+    As GPT-2's does, and the bundled model's, whose pre-tokenizer it has; the published ones that
+    do not are in real_tokenizers.
+    """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()

@@ -5,7 +5,7 @@ import functools
 import json
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +112,14 @@ def own_answer(
 class Chain:
     """One family through the scripts, and its files."""
 
-    def __init__(self, family: str, datasets: Path, folder: Path) -> None:
-        self.model = save_model(family, folder / family)
+    def __init__(
+        self,
+        family: str,
+        datasets: Path,
+        folder: Path,
+        save: Callable[[str, Path], Path] = save_model,
+    ) -> None:
+        self.model = save(family, folder / family)
         self.family, self.out = family, folder / "out"
         self.paths = Paths(self.out, datasets)
         self.shared = ("--artifacts_dir", self.out, "--datasets_dir", datasets)
