@@ -25,17 +25,19 @@ from benchmarks.floor import grid_flops, matrix_rate, pair_flops, seconds
 from benchmarks.plain import all_logits, steered_logits
 from llama_wrapper import LlamaWrapper
 from utils.data import load_ab_items
-from utils.decoding import GreedyGrid
+from utils.decoding import CPU_ROWS, GreedyGrid
 from utils.evaluation import LETTER_TESTS, OPEN_ENDED
+from utils.generation import generate
 from utils.grid import LetterGrid, deltas_of
 from utils.models import choose_model
 from utils.one_pass import Steer, letter_probabilities
 from utils.pairs import PairOutputs
 from utils.paths import REPOSITORY, Paths
-from utils.prompts import LetterPrompt
+from utils.prompts import LetterPrompt, OpenPrompt
 
 QUESTIONS = 24
-OPEN_QUESTIONS, NEW_TOKENS = 50, 100
+OPEN_BEHAVIORS, OPEN_BATCHES, NEW_TOKENS = ("refusal", "sycophancy"), 3, 100
+STEERED_COLUMNS = (0, 6, 2)
 OPEN_MULTIPLIERS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 SLOW_SAMPLES = 24
 MULTIPLIERS = (-1.0, 0.0, 1.0)
@@ -154,35 +156,88 @@ def pair_benchmark(wrapper: LlamaWrapper, tokens: int, rates: list[float]) -> di
     }
 
 
-def open_benchmark(wrapper: LlamaWrapper) -> dict[str, Any]:
-    """50 questions x 7 multipliers, against one answer at a time by the library's generate."""
+def batched_generate(
+    wrapper: LlamaWrapper, prompts: Sequence[OpenPrompt], steer: Steer
+) -> list[list[int]]:
+    """What a user would write: the library's own ``generate`` on one batch, and one hook.
+
+    Left padding puts the end of every instruction in the last columns; later calls hold one
+    generated token.
+    """
+    tail = prompts[0].tail
+
+    def hook(_module: Any, _args: Any, output: torch.Tensor) -> None:
+        output[:, -tail:] += steer.delta
+
+    handle = wrapper.blocks[steer.layer].register_forward_hook(hook)
+    try:
+        return generate(wrapper, [p.ids for p in prompts], max_new_tokens=NEW_TOKENS)
+    finally:
+        handle.remove()
+
+
+def open_prompts(wrapper: LlamaWrapper) -> list[OpenPrompt]:
+    """As many as fill a batch of one multiplier, in the order in which they stand."""
     paths = Paths(REPOSITORY, REPOSITORY / "datasets")
-    items = OPEN_ENDED.load(paths, "refusal", OPEN_QUESTIONS)
-    prompts = [wrapper.prompt_format().open_prompt(item.question) for item in items]
+    items = [i for b in OPEN_BEHAVIORS for i in OPEN_ENDED.load(paths, b, None)]
+    return [wrapper.prompt_format().open_prompt(item.question) for item in items]
+
+
+def open_benchmark(wrapper: LlamaWrapper) -> dict[str, Any]:
+    """Many questions x 7 multipliers, whole batches of all questions' work sampled.
+
+    Against one answer at a time, and against :func:`batched_generate` with as many rows.
+    """
     vector = random_vectors(wrapper)[15]
-    steers = [Steer(15, m * vector) if m else None for m in OPEN_MULTIPLIERS]
-    grid = GreedyGrid(wrapper, prompts, steers, max_new_tokens=NEW_TOKENS)
-    alone = GreedyGrid(wrapper, prompts, steers, max_new_tokens=NEW_TOKENS, slow=True)
+    cells = [Steer(15, m * vector) if m else None for m in OPEN_MULTIPLIERS]
+    count = CPU_ROWS // len(cells) * len(cells)
+    prompts = open_prompts(wrapper)[:count]
+    assert len(prompts) == count
+    grid = GreedyGrid(wrapper, prompts, cells, max_new_tokens=NEW_TOKENS)
+    alone = GreedyGrid(wrapper, prompts, cells, max_new_tokens=NEW_TOKENS, slow=True)
     assert grid.together
-    generator, fast, slow, same, sampled = random.Random(SEED), 0.0, [], 0, 0
-    for batch in grid.batches:
+    generator = random.Random(SEED)
+    fast, slow, batched, lengths = [], [], [], []
+    same = {"one at a time": [0, 0], "batched": [0, 0]}
+    full = [batch for batch in grid.batches if len(batch) == len(grid.batches[0])]
+    for turn, batch in enumerate(generator.sample(full, OPEN_BATCHES)):
         start = time.perf_counter()
         found = grid.answers(batch)
-        fast += time.perf_counter() - start
-        row, column = generator.randrange(len(batch)), generator.randrange(len(steers))
+        fast.append((time.perf_counter() - start) / (len(batch) * len(cells)))
+        lengths += [len(answer.tokens) for answers in found for answer in answers]
+        for _ in range(2):
+            row, column = generator.randrange(len(batch)), generator.randrange(len(cells))
+            start = time.perf_counter()
+            expected = alone._one(prompts[batch[row]], cells[column])
+            slow.append(time.perf_counter() - start)
+            _count(same["one at a time"], expected.tokens == found[row][column].tokens)
+        column = STEERED_COLUMNS[turn]
+        steer = cells[column]
+        assert steer is not None
         start = time.perf_counter()
-        expected = alone._one(prompts[batch[row]], steers[column])
-        slow.append(time.perf_counter() - start)
-        same += expected.tokens == found[row][column].tokens
-        sampled += 1
-    answers = len(prompts) * len(steers)
+        texts = batched_generate(wrapper, prompts, steer)
+        batched.append((time.perf_counter() - start) / count)
+        for index, answers in zip(batch, found, strict=True):
+            _count(same["batched"], tuple(texts[index]) == answers[column].tokens)
+    fast_answer, slow_answer = statistics.mean(fast), statistics.mean(slow)
     return {
-        "answers": answers,
-        "slow_s_per_answer": statistics.mean(slow),
-        "fast_s_per_answer": fast / answers,
-        "speedup": statistics.mean(slow) * answers / fast,
-        "same_text": f"{same} of {sampled} sampled",
+        "answers_sampled": len(lengths),
+        "rows": len(full[0]) * len(cells),
+        "rows_of_generate": count,
+        "mean_tokens": statistics.mean(lengths),
+        "slow_s_per_answer": slow_answer,
+        "batched_s_per_answer": statistics.mean(batched),
+        "fast_s_per_answer": fast_answer,
+        "speedup": slow_answer / fast_answer,
+        "speedup_of_batched": statistics.mean(batched) / fast_answer,
+        "same_text": {name: f"{a} of {b} sampled" for name, (a, b) in same.items()},
+        "load": os.getloadavg(),
     }
+
+
+def _count(counts: list[int], same: bool) -> None:
+    counts[0] += same
+    counts[1] += 1
 
 
 def help_seconds() -> dict[str, float]:
@@ -215,7 +270,9 @@ def main() -> None:
         if name == "open_ended":
             print(
                 f"open_ended  slow {values['slow_s_per_answer']:.2f} s"
+                f"  batched generate {values['batched_s_per_answer']:.3f} s"
                 f"  fast {values['fast_s_per_answer']:.3f} s an answer  {values['speedup']:.1f}x"
+                f" and {values['speedup_of_batched']:.2f}x"
                 f"  same text: {values['same_text']}"
             )
         elif isinstance(values, dict) and "speedup" in values:
