@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model",
         metavar="MODEL",
+        type=arguments.last_part,
         help="the model's name as it stands in the files (default: every model found)",
     )
     arguments.add_overwrite_argument(parser)

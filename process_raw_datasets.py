@@ -144,7 +144,8 @@ def check(args: argparse.Namespace) -> int:
     folder = Path(args.check or args.datasets_dir)
     if not folder.is_dir():
         raise UserError(f"--check: no such folder: {folder}")
-    choice = choose_model(args.model, args.model_size, args.use_base_model)
+    keep = not args.no_model_cache
+    choice = choose_model(args.model, args.model_size, args.use_base_model, keep_converted=keep)
     report: Any = check_folder(Paths(REPOSITORY, folder), load_tokenizer(choice))
     print(report.table())
     for line in report.lines():

@@ -11,7 +11,7 @@ from typing import Any
 
 from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape, check_access, choose_model, read_shape
-from utils.named_models import BUNDLED, NAMED_MODELS
+from utils.named_models import BUNDLED, NAMED_MODELS, find_named
 from utils.paths import DOSE, MULTIPLIER, REPOSITORY, Paths, check_root
 
 DATASETS = REPOSITORY / "datasets"
@@ -241,7 +241,10 @@ def variant_parts(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def last_part(name: str | None) -> str | None:
-    return None if name is None else name.rstrip("/").rsplit("/", 1)[-1]
+    if name is None:
+        return None
+    named = find_named(name)
+    return named.label if named else name.rstrip("/").rsplit("/", 1)[-1]
 
 
 def add_show_tokens_argument(parser: argparse.ArgumentParser) -> None:

@@ -78,6 +78,8 @@ def _convert(path: Path, label: str, fingerprint: str) -> Path:
         try:
             _write(path, header, scratch)
             for file in scratch.iterdir():
+                # transformers lets nobody else read the weights; a cache may be a shared one
+                shutil.copymode(scratch / _COMPLETE, file)
                 flush(file)
             scratch.rename(folder)
         except OSError as error:

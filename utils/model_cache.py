@@ -62,7 +62,7 @@ def file_hash(path: Path) -> str:
         return known
     try:
         identity = _identity(path)
-        found = _computed_hash(path)
+        found = hash_of(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     # where there is no room for it, it is computed again at the next start
@@ -81,8 +81,21 @@ def remembered_hash(path: Path) -> str | None:
         note = json.loads(_note(path).read_text(encoding="utf-8"))
         found = note.pop("sha256")
         return str(found) if note == _identity(path) else None
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, computed anew; a bar is drawn where that takes seconds."""
+    digest, size = hashlib.sha256(), path.stat().st_size
+    bar = tqdm(
+        total=size, unit="B", unit_scale=True, desc=f"reading {path.name}", disable=size < _LONG
+    )
+    with path.open("rb") as file, bar:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            bar.update(len(chunk))
+    return digest.hexdigest()
 
 
 def _note(path: Path) -> Path:
@@ -98,15 +111,3 @@ def _identity(path: Path) -> dict[str, Any]:
         "mtime_ns": found.st_mtime_ns,
         "inode": found.st_ino,
     }
-
-
-def _computed_hash(path: Path) -> str:
-    digest, size = hashlib.sha256(), path.stat().st_size
-    bar = tqdm(
-        total=size, unit="B", unit_scale=True, desc=f"reading {path.name}", disable=size < _LONG
-    )
-    with path.open("rb") as file, bar:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            bar.update(len(chunk))
-    return digest.hexdigest()

