@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils import arguments, script
+from utils import arguments, flag_values, script
 from utils.artifacts import fingerprint, must_make, sha256_file
 from utils.data import load_ab_items
 from utils.errors import UserError
@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
-    number, rate = arguments.positive_int, arguments.finite_float
+    number, rate = flag_values.positive_int, flag_values.finite_float
     group.add_argument("--lr", type=rate, default=1e-4, help="learning rate (default: 1e-4)")
     group.add_argument("--epochs", type=number, default=1, metavar="N", help="(default: 1)")
     group.add_argument(

@@ -32,7 +32,7 @@ from utils.artifacts import (
     sha256_file,
     torch_bytes,
 )
-from utils.data import ABItem, load_ab_items
+from utils.data import load_ab_items
 from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape, weights_fingerprint
 from utils.paths import Paths
@@ -40,7 +40,7 @@ from utils.ranks import Ranks
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
-    from utils.prompts import LetterPrompt, PromptFormat
+    from utils.prompts import LetterPrompt
     from utils.vector_sums import AllSums
 
 GET_DATA = "Each behaviour's pairs belong there; --datasets_dir names another data folder."
@@ -74,12 +74,6 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_compute_arguments(parser)
     arguments.add_folder_arguments(parser)
     return parser
-
-
-def letter_prompts(items: list[ABItem], prompt_format: "PromptFormat") -> "list[LetterPrompt]":
-    return [
-        prompt_format.letter_prompt(item.question, (item.matching, item.other)) for item in items
-    ]
 
 
 class Target(NamedTuple):
@@ -233,7 +227,9 @@ def plan(
             "data": sha256_file(data[behavior]),
             "pairs": len(items[behavior]),
         }
-        prompts = letter_prompts(items[behavior], prompt_format)
+        prompts = [
+            prompt_format.letter_prompt(i.question, (i.matching, i.other)) for i in items[behavior]
+        ]
         signs = [1 if item.matching < item.other else -1 for item in items[behavior]]
         job = Job(behavior, prompts, signs, layers, inputs)
         check_lengths(job.prompts, shape.context, data[behavior])

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils import arguments, commands, script
+from utils import arguments, commands, flag_values, script
 from utils.errors import UserError
 from utils.models import choose_model
 from utils.paths import MULTIPLIER, UNITS, Paths, ResultName
@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
     arguments.add_layers_argument(parser, required=False)
-    arguments.add_strength_arguments(parser, required=False)
+    flag_values.add_strength_arguments(parser, required=False)
     arguments.add_type_argument(parser)
     parser.add_argument(
         "--without_beyond_ab",
@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     arguments.add_variant_arguments(parser)
     parser.add_argument(
-        "--limit", type=arguments.positive_int, metavar="N", help="plot results of --limit N"
+        "--limit", type=flag_values.positive_int, metavar="N", help="plot results of --limit N"
     )
     arguments.add_model_arguments(parser)
     arguments.add_folder_arguments(parser)
@@ -70,7 +70,7 @@ def load_tables(
     named = replace(base, behavior=behavior)
     tables = []
     for name in discover_variants(named, paths) or [named]:
-        cells = discover_cells(name, paths, args.layers, arguments.strengths(args)[1])
+        cells = discover_cells(name, paths, args.layers, flag_values.strengths(args)[1])
         test = TESTS[arguments.test_type(args)]
         tables.append(
             load_scores(name, cells, test, paths, without_beyond_ab=args.without_beyond_ab)
@@ -177,7 +177,7 @@ def main(args: argparse.Namespace) -> int:
         **choice.result_parts(),
         limit=args.limit,
     )
-    unit, strengths = arguments.strengths(args)
+    unit, strengths = flag_values.strengths(args)
     loaded = {
         unit: [(b, load_tables(args, replace(base, unit=unit), b.id, paths)) for b in chosen]
         for unit in ([unit] if strengths is not None else UNITS)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils import arguments, commands, script
+from utils import arguments, commands, flag_values, script
 from utils.artifacts import load_tensor, sha256_file
 from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape, weights_fingerprint
@@ -43,11 +43,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
     arguments.add_layers_argument(parser, required=True)
-    arguments.add_strength_arguments(parser, required=True)
+    flag_values.add_strength_arguments(parser, required=True)
     arguments.add_type_argument(parser)
     parser.add_argument(
         "--max_new_tokens",
-        type=arguments.positive_int,
+        type=flag_values.positive_int,
         default=100,
         metavar="N",
         help="longest open-ended answer (default: 100)",
@@ -134,7 +134,7 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
 
     paths = arguments.get_paths(args)
     layers = arguments.check_layers(args.layers, shape, choice.label)
-    unit, strengths = arguments.strengths(args)
+    unit, strengths = flag_values.strengths(args)
     chosen = behaviors.load_all(args.behaviors, paths)
     system_prompts = {b.id: b.system_prompt(args.system_prompt) for b in chosen}
     test = TESTS[arguments.test_type(args)]

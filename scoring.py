@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import behaviors
-from utils import arguments, commands, script
+from utils import arguments, commands, flag_values, script
 from utils.errors import UserError
 from utils.paths import Paths, ResultName
 
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
     arguments.add_layers_argument(parser, required=False)
-    arguments.add_strength_arguments(parser, required=False)
+    flag_values.add_strength_arguments(parser, required=False)
     parser.add_argument(
         "--dry_run",
         action="store_true",
@@ -67,14 +67,14 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--concurrency",
-        type=arguments.positive_int,
+        type=flag_values.positive_int,
         default=16,
         metavar="N",
         help="calls at once (default: 16)",
     )
     group.add_argument(
         "--max_tokens",
-        type=arguments.positive_int,
+        type=flag_values.positive_int,
         default=10,
         metavar="N",
         help="length of a reply (default: 10); a judge that reasons first needs more",
@@ -103,7 +103,7 @@ def retries(text: str) -> int:
 
 
 def positive_seconds(text: str) -> float:
-    value = arguments.finite_float(text)
+    value = flag_values.finite_float(text)
     if value <= 0:
         raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
     return value
@@ -138,7 +138,7 @@ def choose_results(
         UserError: a behaviour asked for has none, none at all, or one without a rubric.
     """
     found = []
-    unit, strengths = arguments.strengths(args)
+    unit, strengths = flag_values.strengths(args)
     for behavior in behaviors.load_all(args.behaviors, paths):
         names = [
             name
@@ -166,7 +166,7 @@ def choose_results(
 def missing_results(args: argparse.Namespace, paths: Paths, behavior: str | None) -> str:
     """What is missing, and the command that makes it."""
     layers = " ".join(map(str, args.layers or ["..."]))
-    unit, strengths = arguments.strengths(args)
+    unit, strengths = flag_values.strengths(args)
     wanted = " ".join(f"{s:g}" for s in strengths or []) or "..."
     which = f" of behaviour {behavior}" if behavior else ""
     if args.layers or strengths:

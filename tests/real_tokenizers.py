@@ -26,7 +26,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from utils.artifacts import sha256_bytes
-from utils.bundled_model import cache_folder
+from utils.model_cache import cache_folder
 from utils.prompts import LetterPrompt, PromptFormat
 
 GOLDEN = Path(__file__).parent / "golden" / "real_tokenizers.txt"

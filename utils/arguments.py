@@ -4,15 +4,15 @@ No torch here: ``--help`` and wrong input must answer at once.
 """
 
 import argparse
-import math
 import os
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
+from utils.flag_values import positive_int
 from utils.models import ModelChoice, ModelShape, check_access, choose_model, read_shape
 from utils.named_models import BUNDLED, NAMED_MODELS, find_named
-from utils.paths import DOSE, MULTIPLIER, REPOSITORY, Paths, check_root
+from utils.paths import REPOSITORY, Paths, check_root
 
 DATASETS = REPOSITORY / "datasets"
 
@@ -136,34 +136,6 @@ def add_layers_argument(parser: argparse.ArgumentParser, *, required: bool) -> N
     )
 
 
-def add_strength_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """``--multipliers`` or, in its place, ``--doses``."""
-    group = parser.add_mutually_exclusive_group(required=required)
-    default = "" if required else " (default: all found)"
-    group.add_argument(
-        "--multipliers",
-        nargs="+",
-        type=finite_float,
-        metavar="M",
-        help=f"how often the vector is added; 0 is the unsteered model{default}",
-    )
-    group.add_argument(
-        "--doses",
-        nargs="+",
-        type=finite_float,
-        metavar="D",
-        help="the same in units of the residual stream's median length, which means the same at "
-        "every layer and model: 0.1 is felt, 0.5 is much, 1 breaks most models",
-    )
-
-
-def strengths(args: argparse.Namespace) -> tuple[str, list[float] | None]:
-    """The unit of the strengths asked for, and each of them once; ``None`` for all found."""
-    unit = MULTIPLIER if args.doses is None else DOSE
-    values = args.multipliers if args.doses is None else args.doses
-    return unit, None if values is None else list(dict.fromkeys(values))
-
-
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_overwrite_argument(parser)
     parser.add_argument(
@@ -253,20 +225,6 @@ def add_show_tokens_argument(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print the tokens of one example, which is read and which are steered, and leave",
     )
-
-
-def positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
-
-
-def finite_float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"must be a finite number, not {text}")
-    return value + 0.0
 
 
 def get_paths(args: argparse.Namespace) -> Paths:
