@@ -1,0 +1,51 @@
+"""A data folder in which some contrast pairs are the A/B tests, for choosing a layer and a dose.
+
+    python -m benchmarks.held_out_pairs FOLDER [--n_test 50]
+
+A layer that was chosen on the test questions looks better on them than it is. In the folder that
+this writes, ``--n_test`` pairs of each behaviour, drawn with a fixed seed, are its A/B test, and
+the others are its contrast pairs; the project's own test questions are not in it at all. The demo's
+layers and doses were chosen so (LOG.md has the commands).
+"""
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+from utils.artifacts import json_bytes, read_json, write_bytes
+from utils.paths import REPOSITORY, Paths
+
+SEED = 0
+
+
+def hold_out(source: Paths, target: Paths, behavior: str, count: int) -> tuple[int, int]:
+    """Deal the pairs of one behaviour; how many are left as pairs, and how many are tests."""
+    rows = read_json(source.generate_data(behavior))
+    held = set(random.Random(f"{SEED} {behavior}").sample(range(len(rows)), count))
+    parts = [
+        [row for i, row in enumerate(rows) if (i in held) == wanted] for wanted in (False, True)
+    ]
+    write_bytes(target.generate_data(behavior), json_bytes(parts[0]))
+    write_bytes(target.test_data(behavior, "ab"), json_bytes(parts[1]))
+    description = source.description(behavior)
+    if description.exists():
+        value = json.loads(description.read_text(encoding="utf-8"))
+        write_bytes(target.description(behavior), json_bytes(value))
+    return len(parts[0]), len(parts[1])
+
+
+def main(args: argparse.Namespace) -> None:
+    source = Paths(REPOSITORY, REPOSITORY / "datasets")
+    target = Paths(REPOSITORY, args.folder)
+    for file in sorted((source.datasets / "generate").glob("*/generate_dataset.json")):
+        behavior = file.parent.name
+        pairs, tests = hold_out(source, target, behavior, args.n_test)
+        print(f"{behavior:28}{pairs:5} pairs{tests:5} A/B questions")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--n_test", type=int, default=50)
+    main(parser.parse_args())
