@@ -11,6 +11,7 @@ from running import artifacts, call, hidden
 
 import plot_results
 from llama_wrapper import LlamaWrapper
+from utils.artifacts import read_measured
 from utils.errors import UserError
 from utils.models import choose_model
 from utils.one_pass import letter_probabilities, slow_last_token_outputs
@@ -301,10 +302,10 @@ def test_figures_hold_means_and_paired_intervals(ready: Bench) -> None:
     lines = [line.split("\t") for line in sweeps.read_text().splitlines()[1:]]
     change = next(line for line in lines if line[:3] == ["bold", "2", "1"])
     difference = scores[1.0] - scores[0.0]
-    assert float(change[3]) == pytest.approx(difference.mean(), abs=1e-6)
-    assert difference.min() <= float(change[4]) <= float(change[3]) <= float(change[5])
+    assert float(change[4]) == pytest.approx(difference.mean(), abs=1e-6)
+    assert difference.min() <= float(change[5]) <= float(change[4]) <= float(change[6])
     # paired: far narrower than the spread of the scores themselves
-    assert float(change[5]) - float(change[4]) < 2 * np.ptp(difference) + 1e-9
+    assert float(change[6]) - float(change[5]) < 2 * np.ptp(difference) + 1e-9
     by_multiplier = next((ready.folder / "analysis/bold").glob("multipliers_*.txt")).read_text()
     assert "plain\t-1" in by_multiplier and "positive prompt\t1" in by_multiplier
     tex = next((ready.folder / "analysis/bold").glob("multipliers_*.tex")).read_text()
@@ -312,6 +313,34 @@ def test_figures_hold_means_and_paired_intervals(ready: Bench) -> None:
     pictures = list((ready.folder / "analysis").rglob("*.png"))
     assert len(pictures) == 7
     assert all(p.with_suffix(".txt").exists() and p.stat().st_size > 5000 for p in pictures)
+
+
+def test_changes_of_all_behaviours_at_one_layer_are_one_figure(ready: Bench) -> None:
+    ready.prompt()
+    ready.plot("--layers", 2)
+    table = ready.folder / "analysis/CHANGES_layer=2_type=ab_model=tiny-llama.txt"
+    header, *lines = (line.split("\t") for line in table.read_text().splitlines())
+    assert header[:3] == ["behavior", "multiplier", "dose"]
+    assert [line[:2] for line in lines] == [
+        [behavior, sign] for sign in ("-1", "1") for behavior in ("bold", "calm")
+    ]
+    for behavior, sign, dose, mean, *_ in lines:
+        scores = []
+        for multiplier in (float(sign), 0.0):
+            rows = json.loads(ready.result(behavior, 2, multiplier).read_text())
+            keys = ["ab"["AB".index(r["answer_matching_behavior"][1])] + "_prob" for r in rows]
+            scores.append(
+                np.mean(
+                    [r[k] / (r["a_prob"] + r["b_prob"]) for r, k in zip(rows, keys, strict=True)]
+                )
+            )
+        assert float(mean) == pytest.approx(scores[0] - scores[1], abs=1e-6)
+        vector = ready.vector("normalized_vectors", behavior, 2)
+        norm = float(torch.load(vector).double().norm())
+        assert float(dose) == pytest.approx(
+            float(sign) * norm / read_measured(vector)["residual_norm"], rel=1e-3
+        )
+    assert table.with_suffix(".png").stat().st_size > 5000
 
 
 def test_a_missing_cell_is_drawn_without_and_its_command_printed(

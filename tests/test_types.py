@@ -18,6 +18,7 @@ from utils.models import choose_model
 from utils.one_pass import letter_probabilities
 from utils.paths import Paths, ResultName
 from utils.processing import letter_choice
+from utils.side_by_side import side_by_side
 from utils.stats import bootstrap_category_mean, slopes
 from utils.summary import distinct_3_grams
 
@@ -104,6 +105,35 @@ def test_a_letter_test_from_steering_to_plots(
     assert any(name.startswith("LAYER_SWEEP_") for name in pictures)
     assert any(name.startswith("categories_") for name in pictures) == (kind != "ab")
     assert hidden(tmp_path / "out") == []
+
+
+def test_open_ended_answers_are_printed_side_by_side(
+    flags: tuple[object, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    options = ("--type", "open_ended", "--behaviors", "calm", "--max_new_tokens", 4)
+    for shown in (2, 0):
+        assert steer(flags, *options, "--show_answers", shown) == 0
+        out = capsys.readouterr().out
+        found = results(tmp_path, "open_ended")
+        for layer in (1, 3):
+            for number, row in enumerate(found[layer, 0.0]):
+                title = f"calm, layer {layer}: {row['question'].split()[0]}"
+                assert (title in out) == (number < shown)
+        assert out.count("unsteered") == 2 * shown
+
+
+def test_answers_side_by_side_keep_their_text_whatever_is_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "90")
+    text = side_by_side("[b]Why?[/b]", {"dose -0.3": "[red]x [/] y", "unsteered": "no " * 30})
+    lines = text.splitlines()
+    assert lines[0] == "[b]Why?[/b]" and "[red]x [/] y" in text
+    assert text.count("no") == 30 and max(map(len, lines)) <= 90
 
 
 def test_a_category_mean_weighs_categories_not_questions(
