@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 import zipfile
 from pathlib import Path
 
@@ -101,12 +100,3 @@ def row_of(content: bytes) -> NamedModel:
         context=512,
         hub=("nobody/tiny-GGUF", "tiny.gguf"),
     )
-
-
-if __name__ == "__main__":
-    # python -m small_gguf fetch|convert FILE: as a process that can be killed
-    from utils.gguf_conversion import named_folder
-    from utils.model_files import gguf_file
-
-    act = {"fetch": gguf_file, "convert": named_folder}[sys.argv[1]]
-    print(act(row_of(Path(sys.argv[2]).read_bytes())))

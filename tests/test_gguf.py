@@ -252,7 +252,7 @@ REAL_IDS = {
 def test_the_real_qwen_has_its_tokens_and_ends_its_answer() -> None:
     row = find_named("qwen2.5-coder-0.5b")
     assert row is not None
-    if gguf_conversion._find(row.fingerprint) is None:
+    if gguf_conversion.find_folder(row.fingerprint) is None:
         pytest.skip("qwen2.5-coder-0.5b is not in the cache (491 MB): --model fetches it")
     choice = choose_model(row.name, None, False)
     tokenizer = load_tokenizer(choice)

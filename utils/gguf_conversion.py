@@ -33,7 +33,9 @@ def named_folder(model: NamedModel) -> Path:
     Raises:
         UserError: see :func:`utils.model_files.gguf_file` and :func:`converted_folder`.
     """
-    return _find(model.fingerprint) or _convert(gguf_file(model), model.label, model.fingerprint)
+    return find_folder(model.fingerprint) or _convert(
+        gguf_file(model), model.label, model.fingerprint
+    )
 
 
 def converted_folder(path: Path) -> Path:
@@ -44,16 +46,17 @@ def converted_folder(path: Path) -> Path:
     """
     made_cache_folder()
     fingerprint = file_hash(path)
-    return _find(fingerprint) or _convert(path, path.stem, fingerprint)
+    return find_folder(fingerprint) or _convert(path, path.stem, fingerprint)
 
 
 def known_folder(path: Path) -> Path | None:
     """The converted folder of a GGUF file, where it can be told without reading the file."""
     fingerprint = remembered_hash(path)
-    return None if fingerprint is None else _find(fingerprint)
+    return None if fingerprint is None else find_folder(fingerprint)
 
 
-def _find(fingerprint: str) -> Path | None:
+def find_folder(fingerprint: str) -> Path | None:
+    """The whole folder that was made of the weights with this fingerprint, if there is one."""
     found = sorted(cache_folder().glob(f"[!.]*-{fingerprint[:12]}/{_COMPLETE}"))
     return found[0].parent if found else None
 
@@ -62,7 +65,7 @@ def _convert(path: Path, label: str, fingerprint: str) -> Path:
     cache = made_cache_folder()
     folder = cache / f"{label}-{fingerprint[:12]}"
     with waited_lock(cache / f".{fingerprint[:12]}.lock", f"converting {label}"):
-        found = _find(fingerprint)
+        found = find_folder(fingerprint)
         if found is not None:
             return found
         header = read_gguf_header(path)

@@ -103,8 +103,9 @@ def choose_model(
     if size is not None:
         name = f"Llama-2-{size}-hf" if base else f"Llama-2-{size}-chat-hf"
         return ModelChoice(f"meta-llama/{name}", name, size, base, weights_path)
-    named = BUNDLED if model is None else find_named(model)
-    source, label = _checked_source(model) if named is None else (named.name, named.label)
+    name = BUNDLED.name if model is None else model
+    named = find_named(name)
+    source, label = _checked_source(name) if named is None else (named.name, named.label)
     # The same weights under the base prompt format are another experiment: keep the files apart.
     label = f"{label}_base" if base else label
     return ModelChoice(source, label, None, base, weights_path, named, keep_converted)
@@ -115,8 +116,7 @@ def is_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").is_file()
 
 
-def _checked_source(model: str | None) -> tuple[str, str]:
-    assert model is not None
+def _checked_source(model: str) -> tuple[str, str]:
     path = Path(model).expanduser()
     if model.endswith(".gguf"):
         if not path.is_file():

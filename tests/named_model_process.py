@@ -1,0 +1,12 @@
+"""``python -m named_model_process fetch|convert ROW``: a named model in a process of its own."""
+
+import json
+import sys
+
+from utils.gguf_conversion import named_folder
+from utils.model_files import gguf_file
+from utils.named_models import NamedModel
+
+if __name__ == "__main__":
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(sys.argv[2]).items()}
+    print({"fetch": gguf_file, "convert": named_folder}[sys.argv[1]](NamedModel(**fields)))
