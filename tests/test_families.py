@@ -158,7 +158,7 @@ class Chain:
         """The rows of the cell that is compared."""
         found = [n for n in self.paths.results_of("calm") if n.type == kind]
         assert len(found) == 6
-        (name,) = [n for n in found if (n.layer, n.multiplier) == (STEERED, -1.0)]
+        (name,) = [n for n in found if (n.layer, n.strength) == (STEERED, -1.0)]
         return json.loads(self.read(name))
 
 

@@ -151,7 +151,14 @@ def _note(figure: Figure, text: str) -> None:
 
 def _second_axis(axes: Axes, name: str, factor: float, *, named: bool) -> None:
     """The same x in another unit, above; its name only over the first row of panels."""
-    second = axes.secondary_xaxis("top", functions=(lambda x: x * factor, lambda x: x / factor))
+
+    def there(x: Any) -> Any:
+        return x * factor
+
+    def back(x: Any) -> Any:
+        return x / factor
+
+    second = axes.secondary_xaxis("top", functions=(there, back))
     second.xaxis.set_major_locator(MaxNLocator(nbins=5))
     second.tick_params(labelsize=7, colors="#666666", length=2, pad=1)
     second.spines["top"].set_color("#bbbbbb")
