@@ -10,7 +10,7 @@ from llama_wrapper import LlamaWrapper
 from utils.artifacts import load_tensor, read_record, sha256_file
 from utils.data import load_ab_items
 from utils.grid import LetterGrid, deltas_of
-from utils.models import BUNDLED_LABEL, choose_model, weights_fingerprint
+from utils.models import BUNDLED_LABEL, choose_model, read_shape, weights_fingerprint
 from utils.one_pass import Steer, letter_probabilities, slow_last_token_outputs, slow_logits
 from utils.pairs import PairOutputs
 from utils.paths import REPOSITORY, Paths
@@ -93,21 +93,29 @@ def test_vectors_equal_two_full_passes_per_pair(bundled: LlamaWrapper, budget: i
     assert ((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max() < 1e-4
 
 
-def test_committed_vectors_are_of_the_committed_data_and_the_bundled_weights() -> None:
+@pytest.mark.parametrize("name", [None, "qwen2.5-coder-1.5b"])
+def test_committed_vectors_are_of_the_committed_data_and_the_models_weights(
+    name: str | None,
+) -> None:
     behaviors = PATHS.behaviors_with_vectors()
-    assert {"refusal", "survival-instinct", "sycophancy"} <= set(behaviors)
-    weights = weights_fingerprint(choose_model(None, None, False))
+    assert len(behaviors) == 7
+    choice = choose_model(name, None, False)
+    layers = read_shape(choice).layers
+    assert layers is not None
     for behavior in behaviors:
         data = sha256_file(PATHS.generate_data(behavior))
-        for layer in LAYERS:
-            raw = PATHS.vector(behavior, layer, BUNDLED_LABEL, normalized=False)
+        for layer in range(layers):
+            raw = PATHS.vector(behavior, layer, choice.label, normalized=False)
             record = read_record(raw)
             assert record is not None
             assert record["sha256"] == sha256_file(raw)
-            assert record["inputs"]["data"] == data, f"{raw}: run make vectors"
-            assert record["inputs"]["weights"] == weights
-            normalized = PATHS.vector(behavior, layer, BUNDLED_LABEL, normalized=True)
+            assert record["inputs"]["data"] == data, f"{raw}: make it again"
+            assert record["inputs"]["weights"] == weights_fingerprint(choice)
+            h = record["measured"]["residual_norm"]
+            normalized = PATHS.vector(behavior, layer, choice.label, normalized=True)
             record = read_record(normalized)
             assert record is not None
+            assert record["sha256"] == sha256_file(normalized)
             assert record["inputs"]["vectors"][behavior] == sha256_file(raw)
             assert set(record["inputs"]["vectors"]) == set(behaviors)
+            assert record["measured"] == {"residual_norm": h}
