@@ -71,3 +71,10 @@ def hidden(folder: Path) -> list[str]:
     assert any(p.is_file() for p in folder.rglob("*")), f"nothing was made in {folder}"
     names = (p.name for p in folder.rglob(".*") if p.is_file())
     return sorted(n for n in names if not n.endswith(".record"))
+
+
+def has_row(table: str, **expected: str) -> bool:
+    """Whether a figure's table (tab-separated, with a header) has a row with these cells."""
+    header, *lines = (line.split("\t") for line in table.splitlines())
+    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    return any(expected.items() <= row.items() for row in rows)

@@ -35,6 +35,7 @@ from utils.artifacts import (
 from utils.errors import UserError
 from utils.grid import LetterGrid
 from utils.journal import Journal
+from utils.one_pass import Readings
 from utils.pairs import PairOutputs
 from utils.paths import record_path
 
@@ -539,18 +540,18 @@ def command(one_thread: None, tiny_folder: Path, datasets: Path, tmp_path: Path)
 
 def stop_after_two_batches(command: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Run generate_vectors.py until it has saved two batches, then stop it."""
-    outputs = PairOutputs.outputs
+    readings = PairOutputs.readings
     done: list[object] = []
 
-    def stopping(self: PairOutputs, batch: Any) -> Tensor:
+    def stopping(self: PairOutputs, batch: Any) -> Readings:
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(batch)
-        return outputs(self, batch)
+        return readings(self, batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(vector_sums, "SAVE_EVERY_SECONDS", -1.0)
-        patch.setattr(PairOutputs, "outputs", stopping)
+        patch.setattr(PairOutputs, "readings", stopping)
         with pytest.raises(KeyboardInterrupt):
             call("generate_vectors", *command)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROWS, pair, write_json
-from running import artifacts, call, hidden
+from running import artifacts, call, has_row, hidden
 
 import plot_results
 from llama_wrapper import LlamaWrapper
@@ -208,7 +208,7 @@ def test_a_file_from_elsewhere_is_kept_and_plotted(
     assert foreign.read_bytes() == content
     ready.plot()
     table = next((ready.folder / "analysis/calm").glob("LAYER_SWEEP*.txt")).read_text()
-    assert "1\t1\t0.500000" in table
+    assert has_row(table, layer="1", multiplier="1", mean="0.500000")
 
 
 def test_limit_is_part_of_every_name(bench: Bench) -> None:
@@ -280,7 +280,7 @@ def test_questions_beyond_a_and_b_count_zero_and_it_is_said(
     for options, mean in (((), sum(shares) / 4), (("--without_beyond_ab",), sum(shares) / 3)):
         ready.plot("--behaviors", "calm", *options)
         table = next((ready.folder / "analysis/calm").glob("LAYER_SWEEP*.txt")).read_text()
-        assert f"1\t1\t{mean:.6f}" in table
+        assert has_row(table, layer="1", multiplier="1", mean=f"{mean:.6f}")
 
 
 def test_figures_hold_means_and_paired_intervals(ready: Bench) -> None:

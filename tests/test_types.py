@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import QUESTIONS, ROWS, write_json
-from running import artifacts, call, hidden
+from running import artifacts, call, has_row, hidden
 
 from llama_wrapper import LlamaWrapper
 from utils.errors import UserError
@@ -154,11 +154,12 @@ def test_a_category_mean_weighs_categories_not_questions(
     assert len({len(s) for s in by_kind(1).values()}) > 1, "categories of different sizes"
     mean = np.mean([np.mean(s) for s in by_kind(1).values()])
     table = next((tmp_path / "out/analysis/calm").glob("LAYER_SWEEP*.txt")).read_text()
-    assert f"1\t1\t{mean:.6f}" in table
+    assert has_row(table, layer="1", multiplier="1", mean=f"{mean:.6f}")
     (path,) = (tmp_path / "out/analysis/calm").glob("categories_layer=?_*.txt")
     shown = by_kind(int(path.name.split("=")[1][0]))
     for kind, scores in shown.items():
-        assert f"{kind}\t1\t{np.mean(scores):.6f}" in path.read_text()
+        expected = {"category": kind, "multiplier": "1", "mean": f"{np.mean(scores):.6f}"}
+        assert has_row(path.read_text(), **expected)
     tex = next((tmp_path / "out/analysis/calm").glob("categories*.tex")).read_text()
     assert "better & worse & same" in tex and "& 0 & 0 & 3" in tex
 
@@ -196,8 +197,8 @@ def test_open_ended_answers_from_steering_to_plots(
     assert call(*plot, "--layers", 1, "--summary") == 0
     table = next((tmp_path / "out/analysis/calm").glob("multipliers*layer=1*.txt")).read_text()
     # one score of five is missing at multiplier 1: the mean is that of the others
-    assert "plain\t1\t7.000000\t7.000000\t7.000000\t4" in table
-    assert "plain\t0\t3.000000\t3.000000\t3.000000\t5" in table
+    assert has_row(table, variant="plain", multiplier="1", mean="7.000000", n="4")
+    assert has_row(table, variant="plain", multiplier="0", mean="3.000000", n="5")
     assert list((tmp_path / "out/analysis").glob("MULTIPLIERS_layer=1*.png"))
     paths = Paths(tmp_path / "out", tmp_path / "datasets")
     paths.scores(ResultName(1, 1.0, "bold", "open_ended", model="tiny-llama")).unlink()
@@ -262,7 +263,7 @@ def test_published_files_are_read_as_they_are(datasets: Path, tmp_path: Path, si
         letter = row["answer_matching_behavior"][1].lower()
         shares.append(row[f"{letter}_prob"] / (row["a_prob"] + row["b_prob"]))
     table = next((tmp_path / "out/analysis/calm").glob("LAYER_SWEEP*.txt")).read_text()
-    assert f"13\t1\t{np.mean(shares):.6f}" in table
+    assert has_row(table, layer="13", multiplier="1", mean=f"{np.mean(shares):.6f}")
 
 
 def test_the_summary_holds_independent_slopes(flags: tuple[object, ...], tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ KNOWLEDGE_FIELDS = ABFields("prompt", "correct", "incorrect", extra=("category",
 A_SHARE_TOLERANCE = 0.02
 LENGTH_TOLERANCE = 0.05
 LENGTH_P_VALUE = 0.001
+ALPHABET = "ABCDEFGH"
 
 
 def check_folder(paths: Paths, tokenizer: "PreTrainedTokenizerBase | None") -> Report:
@@ -32,7 +33,7 @@ def check_folder(paths: Paths, tokenizer: "PreTrainedTokenizerBase | None") -> R
 
     Args:
         paths: ``paths.datasets`` is the folder.
-        tokenizer: to check that it keeps each answer letter as one token of its own, after the
+        tokenizer: to check that answers part at the token of their letter, after the
             prompt of its chat template (of the base format if it has none); ``None``: no check.
 
     Returns:
@@ -255,14 +256,33 @@ def _check_letters(
     letters = tuple(sorted(shortest))
     if prompt_format is None or not letters:
         return " ".join(letters), []
-    broken, findings = set[str](), []
-    # One by one, to name each that is broken; then all, as two may be the same token.
-    for wanted in [*((letter,) for letter in letters), letters]:
-        file, item = shortest[wanted[0]]
-        try:
-            if not broken or len(wanted) == 1:
-                prompt_format.letter_prompt(item.question or "", wanted)
-        except UserError as error:
-            broken |= set(wanted)
-            findings.append(file.finding("error", str(error), [item.number]))
+    if not _misfit(prompt_format, shortest[letters[0]][1], letters):
+        return " ".join(letters), []
+    # A letter whose token has a form of its own fails beside every other; they beside it alone.
+    broken = {
+        letter
+        for letter in letters
+        if all(
+            _misfit(prompt_format, shortest[letter][1], (letter, other))
+            for other in ALPHABET
+            if other != letter
+        )
+    }
+    findings = []
+    for letter in sorted(broken) if broken != set(letters) else letters[:1]:
+        file, item = shortest[letter]
+        others = letters if broken == set(letters) else (letter, *sorted(set(letters) - broken))
+        text = _misfit(prompt_format, item, others)
+        findings.append(file.finding("error", text, [item.number]))
     return " ".join(f"{x}!" if x in broken else x for x in letters), findings
+
+
+def _misfit(prompt_format: PromptFormat, item: Item, letters: tuple[str, ...]) -> str:
+    """Why the tokenizer does not tell answers with these letters apart; empty if it does."""
+    if len(letters) < 2:
+        return ""
+    try:
+        prompt_format.letter_prompt(item.question or "", letters)
+    except UserError as error:
+        return str(error)
+    return ""
