@@ -210,7 +210,7 @@ def test_open_ended_answers_from_steering_to_plots(
     summary = next((tmp_path / "out/analysis").glob("summary_type=open_ended*.csv"))
     row = next(r for r in csv.DictReader(summary.open()) if r["behavior"] == "calm")
     assert row["missing_scores"] == "-1:0 0:0 1:1"
-    assert float(row["score_plus1"]) == 7
+    assert float(row["score_positive"]) == 7
 
 
 def judged(tmp_path: Path, found: dict[str, dict[tuple[int, float], list]]) -> None:
