@@ -30,7 +30,7 @@ def signed(strength: float) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:.2g}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
 
 
 class Figures:
@@ -63,8 +63,9 @@ class Figures:
         label = f"{self.unit} {signed(strength)}"
         if not strength or not found:
             return label
-        low, high = sorted((min(found, key=abs), max(found, key=abs)), key=abs)
-        return f"{label} ({self.other} {_short(low)} to {_short(high)})"
+        low, high = _short(min(map(abs, found))), _short(max(map(abs, found)))
+        sign = "\N{MULTIPLICATION SIGN}" if self.other == MULTIPLIER else f"{self.other} "
+        return f"{label} ({sign}{low} to {high})"
 
     def _write(
         self, stem: str, behavior: str | None, panels: list[Panel], header: list[str], rows: Rows

@@ -117,7 +117,7 @@ def line_figure(panels: Sequence[Panel], path: Path, *, title: str = "", note: s
     """
     columns = 1 if len(panels) == 1 else 2
     lines = -(-len(panels) // columns)
-    size = (COLUMN_WIDTH, 2.9) if lines == columns == 1 else (PAGE_WIDTH, 1.75 * lines + 0.5)
+    size = (COLUMN_WIDTH, 2.9) if lines == columns == 1 else (PAGE_WIDTH, 1.75 * lines + 0.6)
     several = len(panels) > 1
     with drawing(lines, columns, size=size, sharex=several, sharey=several) as (figure, grid):
         places = list(grid.flat)
@@ -130,12 +130,12 @@ def line_figure(panels: Sequence[Panel], path: Path, *, title: str = "", note: s
             axes.set_visible(False)
         for axes in places[max(0, len(panels) - columns) : len(panels)]:
             axes.tick_params(labelbottom=True)
-        figure.supxlabel(panels[0].x_label, fontsize=STYLE["font.size"])
+            axes.set_xlabel(panels[0].x_label)
         figure.supylabel(panels[0].y_label, fontsize=STYLE["font.size"])
         if title:
             figure.suptitle(title, fontsize=STYLE["axes.titlesize"], x=0.02, ha="left")
         if len(labels) > 1:
-            _legend(figure, places, labels)
+            figure.set_figheight(figure.get_figheight() + _legend(figure, places, labels))
         _note(figure, note)
         save_figure(figure, path)
 
@@ -166,21 +166,27 @@ def _second_axis(axes: Axes, name: str, factor: float, *, named: bool) -> None:
         second.set_xlabel(name, fontsize=7, color="#666666", labelpad=2)
 
 
-def _legend(figure: Figure, places: Sequence[Axes], labels: Sequence[str]) -> None:
-    """One legend for lines of all panels, in as many columns as fit above them."""
+def _legend(figure: Figure, places: Sequence[Axes], labels: Sequence[str]) -> float:
+    """One legend for lines of all panels, in as many columns as fit above them.
+
+    Returns:
+        The height in inches that it takes beyond its first row.
+    """
     found: dict[Any, Any] = {}
     for axes in places:
         handles, names = axes.get_legend_handles_labels()
         found |= dict(zip(names, handles, strict=True))
     room = int(figure.get_figwidth() * 13)  # characters of the legend's size
     fitting = max(1, room // (max(map(len, labels)) + 6))
+    columns = min(fitting, len(labels), 3)
     figure.legend(
         [found[label] for label in labels],
         labels,
         loc="outside upper center",
-        ncols=min(fitting, len(labels), 3),
+        ncols=columns,
         frameon=False,
     )
+    return 0.17 * (-(-len(labels) // columns) - 1)
 
 
 def _draw(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
