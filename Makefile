@@ -2,14 +2,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
-# The demo's model, behaviours, layer and dose. Layer and dose were chosen on contrast pairs that
-# were held out for it, never on the questions shown: LOG.md, benchmarks/held_out_pairs.py.
+# The demo's model, behaviours, layer and dose, chosen without the questions shown: for the 0.5B on
+# contrast pairs held out for it (LOG.md, benchmarks/held_out_pairs.py), for the 1.5B the layer
+# where its pairs begin to agree (the table at the end of generate_vectors.py).
 MODEL ?= qwen2.5-coder-0.5b
-DEMO_BEHAVIORS ?= refusal survival-instinct sycophancy
+DEMO_BEHAVIORS ?= refusal corrigible-neutral-HHH
 LAYER_qwen2.5-coder-0.5b := 14
-DOSE_qwen2.5-coder-0.5b := 0.3
-LAYER_qwen2.5-coder-1.5b := 18
-DOSE_qwen2.5-coder-1.5b := 0.3
+DOSE_qwen2.5-coder-0.5b := 0.2
+LAYER_qwen2.5-coder-1.5b := 16
+DOSE_qwen2.5-coder-1.5b := 0.2
 DEMO_LAYER ?= $(LAYER_$(MODEL))
 DEMO_DOSE ?= $(DOSE_$(MODEL))
 LAYERS := $(shell seq 0 29)
