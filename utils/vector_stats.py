@@ -2,9 +2,8 @@
 
 Everything here comes from the positions that vector generation reads anyway: the last token of
 the instruction, what follows it, and the letters of both answers. ``H``, the median length of the
-residual stream there, is the unit of a *dose*. Positions of a free answer have nearly the same
-median (on Qwen2.5-Coder-0.5B between 0.9 and 1.2 of it, see LOG.md); first tokens, whose length
-many models inflate, are never among them.
+residual stream there, is the unit of a *dose*. The tokens of a free answer are not among them, so
+that its median may differ; nor are first tokens, whose length many models inflate.
 """
 
 from collections.abc import Mapping, Sequence
