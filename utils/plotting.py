@@ -260,7 +260,7 @@ def category_figure(
         figure.legend(
             *axes.get_legend_handles_labels(),
             title=legend_title,
-            loc="outside lower center",
+            loc="outside upper right",
             ncols=min(len(lines), 7),
             columnspacing=1.2,
             handletextpad=0.2,
