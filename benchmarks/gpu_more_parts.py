@@ -79,15 +79,22 @@ def open_ended(bench: Bench) -> dict[str, Any]:
         **{f"{name}_seconds": value for name, value in seconds.items()},
         **{f"speedup_over_{name}": value / whole.seconds for name, value in seconds.items()},
         "generate_all_rows_peak_gb": together[0].peak_gb,
-        "same_first_token": statistics.mean(a[0] == b[0] for a, b in pairs),
-        "same_answer": statistics.mean(list(a) == list(b) for a, b in pairs),
-        "common_beginning": statistics.mean(common_beginning(a, b) for a, b in pairs),
+        **alike(pairs),
         "answers_changed_by_steering": statistics.mean(
             list(row[m]) != list(row[MULTIPLIERS.index(0)])
             for row in answers
             for m, multiplier in enumerate(MULTIPLIERS)
             if multiplier
         ),
+    }
+
+
+def alike(pairs: Sequence[tuple[Tokens, Tokens]]) -> dict[str, float]:
+    """How far the texts of two ways agree, as shares of the answers."""
+    return {
+        "same_first_token": statistics.mean(a[0] == b[0] for a, b in pairs),
+        "same_answer": statistics.mean(list(a) == list(b) for a, b in pairs),
+        "common_beginning": statistics.mean(common_beginning(a, b) for a, b in pairs),
     }
 
 
