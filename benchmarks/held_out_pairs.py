@@ -19,10 +19,23 @@ from utils.paths import REPOSITORY, Paths
 SEED = 0
 
 
+def drawn(letters: list[str], count: int, behavior: str) -> list[int]:
+    """Items to hold out, as evenly over the letters as they are.
+
+    The difference between two letters is many times as long as a vector: pairs that are left with
+    more of one letter than of the other would give a vector of the letter.
+    """
+    generator = random.Random(f"{SEED} {behavior}")
+    order = generator.sample(range(len(letters)), len(letters))
+    order.sort(key=lambda i: letters[i])  # stable: random within a letter
+    places = [(number + 0.5) * len(order) / count for number in range(count)]
+    return [order[int(place)] for place in places]
+
+
 def hold_out(source: Paths, target: Paths, behavior: str, count: int) -> tuple[int, int]:
     """Deal the pairs of one behaviour; how many are left as pairs, and how many are tests."""
     rows = read_json(source.generate_data(behavior))
-    held = set(random.Random(f"{SEED} {behavior}").sample(range(len(rows)), count))
+    held = set(drawn([row["answer_matching_behavior"] for row in rows], count, behavior))
     parts = [
         [row for i, row in enumerate(rows) if (i in held) == wanted] for wanted in (False, True)
     ]
