@@ -6,9 +6,9 @@ DEMO := demo
 # contrast pairs held out for it (LOG.md, benchmarks/held_out_pairs.py), for the 1.5B the layer
 # where its pairs begin to agree (the table at the end of generate_vectors.py).
 MODEL ?= qwen2.5-coder-0.5b
-DEMO_BEHAVIORS ?= refusal corrigible-neutral-HHH
-LAYER_qwen2.5-coder-0.5b := 14
-DOSE_qwen2.5-coder-0.5b := 0.2
+DEMO_BEHAVIORS ?= refusal sycophancy
+LAYER_qwen2.5-coder-0.5b := 13
+DOSE_qwen2.5-coder-0.5b := 0.3
 LAYER_qwen2.5-coder-1.5b := 16
 DOSE_qwen2.5-coder-1.5b := 0.2
 DEMO_LAYER ?= $(LAYER_$(MODEL))
