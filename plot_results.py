@@ -85,7 +85,7 @@ def strongest(table: "ScoreTable") -> "tuple[int, Estimate] | None":
     changes = [(n, change) for n, change in found if change is not None]
     if low == high or not changes:
         return None
-    return max(changes, key=lambda pair: pair[1].mean)
+    return max(changes, key=lambda pair: abs(pair[1].mean))
 
 
 def print_missing(args: argparse.Namespace, tables: "list[ScoreTable]") -> None:
@@ -204,9 +204,11 @@ def draw_all(
     """All figures of one unit; the files written."""
     from utils.evaluation import TESTS
     from utils.figures import Figures
+    from utils.fonts import shown_names
 
     shown = [(b, [t for t in tables if t.scores]) for b, tables in loaded]
-    shown = [(b, tables) for b, tables in shown if tables]
+    names = shown_names({b.id: b.name for b, tables in shown if tables})
+    shown = [(replace(b, name=names[b.id]), tables) for b, tables in shown if tables]
     figures = Figures(TESTS[arguments.test_type(args)], base, paths)
     best = []
     for behavior, tables in shown:
