@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import behaviors
 from utils import arguments, commands, flag_values, script
 from utils.errors import UserError
+from utils.listing import numbered
 from utils.models import choose_model
 from utils.paths import MULTIPLIER, UNITS, Paths, ResultName
 
@@ -100,7 +101,7 @@ def print_missing(args: argparse.Namespace, tables: "list[ScoreTable]") -> None:
                 f"{commands.folder_flags(args)}"
             )
             continue
-        layers = " ".join(str(n) for n in sorted({n for n, _ in table.missing}))
+        layers = numbered(sorted({n for n, _ in table.missing}))
         strengths = " ".join(f"{s:g}" for s in sorted({s for _, s in table.missing}))
         sign = f" --system_prompt {table.name.system_prompt}" if table.name.system_prompt else ""
         where = commands.model_flags(args) + commands.folder_flags(args)

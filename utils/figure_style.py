@@ -22,8 +22,6 @@ except ValueError as error:
     ) from error
 
 matplotlib.use("Agg")
-# The only font of a script may be a bold one; that is no news.
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 import matplotlib.pyplot as plt
 from matplotlib import font_manager
@@ -43,6 +41,9 @@ __all__ = [
     "plt",
     "styled",
 ]
+
+# The only font of a script may be a bold one; that is no news.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 FONT = "DejaVu Sans"
 STYLE: Any = {

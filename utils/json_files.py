@@ -1,6 +1,8 @@
 """JSON, read and written: whatever is wrong with a text is one error, never a traceback."""
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,29 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def unwritable(value: Any) -> str | None:
-    """Why :func:`json_bytes` cannot write a value that was read from JSON; ``None`` if it can.
+def check_writable(fields: Mapping[str, Any], where: str) -> None:
+    """Check that what was read can be written again, which python's reader does not promise.
 
-    Python reads more than it may write: ``NaN``, ``1e999``, half a character, deep nesting.
+    Args:
+        fields: values by their names.
+        where: file and item, for the message.
+
+    Raises:
+        UserError: NaN, an infinite number, half a character, or deep nesting in a field.
     """
+    for name, value in fields.items():
+        problem = _fault(name) or _fault(value)
+        if problem:
+            raise UserError(f"{where}: {ascii(name)[1:-1]} {problem}")
+
+
+def _fault(value: Any) -> str | None:
     try:
-        json_bytes(value)
+        # most values are texts and numbers, and there are many of them
+        if isinstance(value, str):
+            value.encode()
+        elif not isinstance(value, float) or not math.isfinite(value):
+            json_bytes(value)
     except UnicodeEncodeError:
         return "holds half a character (a lone surrogate)"
     except ValueError:
