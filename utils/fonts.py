@@ -13,11 +13,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 
-from matplotlib import font_manager
-from matplotlib.figure import Figure
-from matplotlib.text import Text
+from utils.figure_style import FONT, Figure, Text, font_manager
 
-FONT = "DejaVu Sans"
 # Fonts that have a picture for every character (its block's name in a box, or nothing).
 _PLACEHOLDERS = ("last resort", "adobe blank", "adobe notdef")
 _SHOWN = 5
