@@ -10,7 +10,9 @@ from utils.errors import UserError
 
 # What json raises at a text that it cannot read: no JSON, no UTF-8 or a number of 5 000 digits
 # (ValueError), or brackets within brackets within brackets.
-NOT_JSON = (ValueError, RecursionError)
+NOT_JSON: tuple[type[Exception], ...] = (ValueError, RecursionError)
+
+_DEEPEST = 100
 
 
 def json_bytes(value: Any) -> bytes:
@@ -46,7 +48,17 @@ def _fault(value: Any) -> str | None:
         return "holds NaN or an infinite number, which JSON does not have"
     except RecursionError:
         return "is nested too deeply"
-    return None
+    # what can be written here may be too deep where the stack is higher
+    return "is nested too deeply" if _depth(value) > _DEEPEST else None
+
+
+def _depth(value: Any) -> int:
+    """How many lists and objects lie in one another."""
+    depth, level = 0, [value]
+    while level := [v for v in level if isinstance(v, list | dict)]:
+        depth += 1
+        level = [w for v in level for w in (v.values() if isinstance(v, dict) else v)]
+    return depth
 
 
 def parse_json(data: bytes, where: object) -> Any:
