@@ -110,9 +110,10 @@ def main(args: argparse.Namespace) -> int:
     read(vectors, keys, paths, flags)
 
     # After the checks: matplotlib and scikit-learn take seconds to load.
+    from utils.fonts import shown_names
     from utils.vector_figures import VectorFigures
 
-    figures = VectorFigures(vectors, names, paths, args.layers)
+    figures = VectorFigures(vectors, shown_names(names), paths, args.layers)
     for draw in tqdm(figures.jobs(), desc="figures", unit="figure"):
         draw()
     for note in vectors.notes + figures.notes:

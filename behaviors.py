@@ -5,14 +5,17 @@ A behaviour is a folder ``<datasets>/generate/<behavior>/`` with contrast pairs 
 folder is a new behaviour for every script at once.
 """
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.artifacts import read_json
 from utils.errors import UserError
+from utils.json_files import check_writable, read_json
+from utils.listing import shortened
 from utils.paths import Paths
 
+_FOLDER_OF_SCORES = "open_ended_scores"
 _TEXT_FIELDS = ("name", "matching", "positive_system_prompt", "negative_system_prompt", "rubric")
 
 
@@ -55,24 +58,50 @@ class Behavior:
         return prompt
 
 
+def check_id(behavior: str) -> None:
+    """Check that a behaviour's id can stand in file names, commands and figures.
+
+    Results are named ``..._behavior=<id>_type=...`` and read back from those names.
+
+    Raises:
+        UserError: it cannot; the message says what can.
+    """
+    normal = unicodedata.normalize("NFC", behavior)
+    if normal != behavior:
+        raise UserError(
+            f"behaviour {behavior!a}: the name of its folder is written in decomposed "
+            f"characters; rename it to {normal!a} (Unicode form NFC)"
+        )
+    plain = all(c in "-_.+" or unicodedata.category(c)[0] in "LMN" for c in behavior)
+    if not plain or not behavior[:1].isalnum() or behavior == _FOLDER_OF_SCORES:
+        raise UserError(
+            f"behaviour {behavior!a}: the name of its folder must begin with a letter or a "
+            "digit, hold only letters, digits and - _ . + (no spaces, no =), and not be "
+            f"{_FOLDER_OF_SCORES}; rename the folder"
+        )
+
+
 def available(paths: Paths) -> list[str]:
-    """Ids of the behaviours in the data folder, in alphabetical order."""
+    """Ids of the behaviours in the data folder, in alphabetical order; hidden folders are none."""
     folder = paths.datasets / "generate"
     if not folder.is_dir():
         return []
-    return sorted(p.name for p in folder.iterdir() if paths.generate_data(p.name).is_file())
+    names = (p.name for p in folder.iterdir() if not p.name.startswith("."))
+    return sorted(name for name in names if paths.generate_data(name).is_file())
 
 
 def load(behavior: str, paths: Paths) -> Behavior:
     """Read one behaviour's description; one without a description has its id only.
 
     Raises:
-        UserError: unknown behaviour, or a description of the wrong shape.
+        UserError: unknown behaviour, one whose id cannot stand in file names, or a description
+            of the wrong shape.
     """
     plain = behavior not in ("", ".", "..") and Path(behavior).name == behavior
     if not plain or not paths.generate_data(behavior).parent.is_dir():
-        known = ", ".join(available(paths)) or "none"
+        known = shortened(available(paths))
         raise UserError(f"unknown behaviour {behavior!r}; in {paths.datasets} there are: {known}")
+    check_id(behavior)
     path = paths.description(behavior)
     if not path.exists():
         return Behavior(id=behavior, name=behavior)
@@ -95,8 +124,11 @@ def _checked_fields(path: Path) -> dict[str, Any]:
     for field, value in values.items():
         if not isinstance(value, str) or not value.strip():
             raise UserError(f"{path}: {field} must be a text that is not empty")
+    check_writable(values, str(path))
     if "name" not in values:
         raise UserError(f"{path}: missing field name")
+    if any(unicodedata.category(character) == "Cc" for character in values["name"]):
+        raise UserError(f"{path}: name must be one line without control characters")
     return values
 
 

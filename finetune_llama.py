@@ -275,11 +275,13 @@ def main(args: argparse.Namespace) -> int:
 
 
 def draw(job: Job, curve: list[dict[str, Any]], tests: list[dict[str, Any]]) -> list[Path]:
+    from utils.fonts import shown_names
     from utils.training_figures import curve_figure
 
+    (name,) = shown_names({job.inputs["behavior"]: job.title}).values()
     what = "all weights" if job.inputs["layer"] == "all" else f"layer {job.inputs['layer']}"
     answer = "matching" if job.inputs["direction"] == "pos" else "other"
-    title = f"{job.title}: finetuned on the {answer} answers, {what}"
+    title = f"{name}: finetuned on the {answer} answers, {what}"
     return curve_figure(curve, tests, title, job.figure)
 
 

@@ -30,6 +30,7 @@ from utils.artifacts import (
     torch_bytes,
 )
 from utils.errors import UserError
+from utils.listing import shortened
 from utils.paths import Paths
 
 Made = tuple[Path, bytes, dict[str, Any], dict[str, Any]]
@@ -75,7 +76,7 @@ def find_vectors(
         lacking = sorted(by_model[label] - set(has))
         if lacking:
             raise UserError(
-                f"layer {layer} of {label} has no vector for {', '.join(lacking)}, so the mean "
+                f"layer {layer} of {label} has no vector for {shortened(lacking)}, so the mean "
                 "norm would be over other behaviours than at other layers\nMake it with: "
                 f"./generate_vectors.py --behaviors {' '.join(lacking)} --layers {layer} ..."
             )
@@ -118,8 +119,8 @@ def main(args: argparse.Namespace) -> int:
     unknown = sorted(set(args.behaviors or []) - set(known))
     if unknown:
         raise UserError(
-            f"no vectors for behaviour {', '.join(unknown)}; "
-            f"there are: {', '.join(known) or 'none'}"
+            f"no vectors for behaviour {shortened(unknown)}; "
+            f"there are: {shortened(known)}"
             f"\nMake them with: ./generate_vectors.py --behaviors {' '.join(unknown)} --layers ..."
         )
     found = find_vectors(args.behaviors or known, args.model, paths)

@@ -124,7 +124,9 @@ def main(args: argparse.Namespace) -> int:
     measured = measure_all(sources, paths)
 
     from utils.activation_figures import ActivationFigures
+    from utils.fonts import shown_names
 
+    names = shown_names(names)
     written: list[Path] = []
     for model in dict.fromkeys(source.model for source in sources):
         shown = [(s, m) for s, m in zip(sources, measured, strict=True) if s.model == model]

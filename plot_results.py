@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import behaviors
 from utils import arguments, commands, flag_values, script
 from utils.errors import UserError
+from utils.listing import numbered
 from utils.models import choose_model
 from utils.paths import MULTIPLIER, UNITS, Paths, ResultName
 
@@ -85,7 +86,7 @@ def strongest(table: "ScoreTable") -> "tuple[int, Estimate] | None":
     changes = [(n, change) for n, change in found if change is not None]
     if low == high or not changes:
         return None
-    return max(changes, key=lambda pair: pair[1].mean)
+    return max(changes, key=lambda pair: abs(pair[1].mean))
 
 
 def print_missing(args: argparse.Namespace, tables: "list[ScoreTable]") -> None:
@@ -100,7 +101,7 @@ def print_missing(args: argparse.Namespace, tables: "list[ScoreTable]") -> None:
                 f"{commands.folder_flags(args)}"
             )
             continue
-        layers = " ".join(str(n) for n in sorted({n for n, _ in table.missing}))
+        layers = numbered(sorted({n for n, _ in table.missing}))
         strengths = " ".join(f"{s:g}" for s in sorted({s for _, s in table.missing}))
         sign = f" --system_prompt {table.name.system_prompt}" if table.name.system_prompt else ""
         where = commands.model_flags(args) + commands.folder_flags(args)
@@ -204,9 +205,11 @@ def draw_all(
     """All figures of one unit; the files written."""
     from utils.evaluation import TESTS
     from utils.figures import Figures
+    from utils.fonts import shown_names
 
     shown = [(b, [t for t in tables if t.scores]) for b, tables in loaded]
-    shown = [(b, tables) for b, tables in shown if tables]
+    names = shown_names({b.id: b.name for b, tables in shown if tables})
+    shown = [(replace(b, name=names[b.id]), tables) for b, tables in shown if tables]
     figures = Figures(TESTS[arguments.test_type(args)], base, paths)
     best = []
     for behavior, tables in shown:

@@ -24,8 +24,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import behaviors
 from utils import arguments, script
 from utils.errors import UserError
+from utils.listing import shortened
 from utils.paths import REPOSITORY, Paths
 
 
@@ -56,11 +58,14 @@ def process_all(paths: Paths, wanted: list[str] | None, args: argparse.Namespace
     known = raw_behaviors(paths)
     unknown = sorted(set(wanted or []) - set(known))
     if unknown or not known:
+        lacking = shortened(unknown) if unknown else "any behaviour"
         raise UserError(
-            f"no raw data for {', '.join(unknown) or 'any behaviour'} in {paths.datasets / 'raw'}; "
+            f"no raw data for {lacking} in {paths.datasets / 'raw'}; "
             "put them into raw/<behavior>/dataset.json, or fetch the published ones: "
             "./process_raw_datasets.py --download"
         )
+    for behavior in wanted or known:
+        behaviors.check_id(behavior)
     written: list[Path] = []
     for behavior in wanted or known:
         sizes = process(behavior, paths, seed=args.seed, overwrite=args.overwrite)
@@ -85,7 +90,7 @@ def download(args: argparse.Namespace) -> int:
     unknown = sorted(named - {s.behavior for s in SOURCES})
     if unknown:
         known = ", ".join(dict.fromkeys(s.behavior for s in SOURCES))
-        raise UserError(f"not part of the published data: {', '.join(unknown)}; there are: {known}")
+        raise UserError(f"not part of the published data: {shortened(unknown)}; there are: {known}")
     failures: list[str] = []
     failed: set[str] = set()
     files: dict[str, list[Path]] = {}
@@ -112,7 +117,8 @@ def make_published(
     behavior: str, files: list[Path], paths: Paths, args: argparse.Namespace
 ) -> tuple[int, int] | None:
     """Raw and processed files of one behaviour; its sizes, ``None`` for TruthfulQA and MMLU."""
-    from utils.artifacts import json_bytes, must_make, save, sha256_file
+    from utils.artifacts import must_make, save, sha256_file
+    from utils.json_files import json_bytes
     from utils.processing import process
     from utils.published import raw_rows, write_choice_tests
 

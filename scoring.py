@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 import behaviors
 from utils import arguments, commands, flag_values, script
 from utils.errors import UserError
+from utils.listing import numbered
 from utils.paths import Paths, ResultName
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def choose_results(
 
 def missing_results(args: argparse.Namespace, paths: Paths, behavior: str | None) -> str:
     """What is missing, and the command that makes it."""
-    layers = " ".join(map(str, args.layers or ["..."]))
+    layers = numbered(args.layers) if args.layers else "..."
     unit, strengths = flag_values.strengths(args)
     wanted = " ".join(f"{s:g}" for s in strengths or []) or "..."
     which = f" of behaviour {behavior}" if behavior else ""

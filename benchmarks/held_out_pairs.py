@@ -13,7 +13,8 @@ import json
 import random
 from pathlib import Path
 
-from utils.artifacts import json_bytes, read_json, write_bytes
+from utils.artifacts import write_bytes
+from utils.json_files import json_bytes, read_json
 from utils.paths import REPOSITORY, Paths
 
 SEED = 0

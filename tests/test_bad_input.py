@@ -808,7 +808,7 @@ def test_nothing_to_plot_names_the_command(bench: Bench) -> None:
         ([], ["no list of result rows"]),
         (ROWS[:4], ["row 1"]),
         ([*GOOD_ROWS[:2], GOOD_ROWS[2] | {"a_prob": 1.5}], ["row 3", "1.5"]),
-        ([*GOOD_ROWS[:2], GOOD_ROWS[2] | {"b_prob": float("nan")}], ["row 3", "nan"]),
+        ([*GOOD_ROWS[:2], GOOD_ROWS[2] | {"b_prob": float("nan")}], ["row 3", "NaN"]),
         ([*GOOD_ROWS[:2], GOOD_ROWS[2] | {"a_prob": None}], ["row 3"]),
     ],
     ids=["empty", "no_probabilities", "beyond_one", "nan", "null"],

@@ -162,7 +162,7 @@ def test_a_line_of_fifty_megabytes(tmp_path: Path) -> None:
     lines.write_bytes(b'{"question": "' + b"x" * 50_000_000 + b'"}\n\n{"question": "y"}\r\n')
     assert [len(r["question"]) for r in read_jsonl(lines)] == [50_000_000, 1]
     lines.write_text('{"question": "y"}\n{"question": ')
-    with pytest.raises(UserError, match="line 2: not JSON"):
+    with pytest.raises(UserError, match="line 2 is not JSON"):
         read_jsonl(lines)
 
 

@@ -404,4 +404,4 @@ def test_strongest_layer() -> None:
         for multiplier in (-1.0, 0.0, 1.0):
             table.scores[layer, multiplier] = np.full(4, 0.5 + effect * multiplier)
     found = plot_results.strongest(table)
-    assert found is not None and found[0] == 5 and found[1].mean == pytest.approx(0.6)
+    assert found is not None and found[0] == 7 and found[1].mean == pytest.approx(-0.8)

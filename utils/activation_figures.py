@@ -6,17 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from utils.artifacts import write_bytes
+from utils.figure_style import STYLE, Axes, Figure, MaxNLocator
 from utils.paths import Paths
 from utils.plotting import (
     COLORS,
     COLUMN_WIDTH,
     MARKERS,
     PAGE_WIDTH,
-    STYLE,
-    Axes,
-    Figure,
     Line,
-    MaxNLocator,
     Panel,
     drawing,
     line_figure,

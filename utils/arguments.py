@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.flag_values import positive_int
+from utils.flag_values import NEGATIVE_NUMBER, positive_int
+from utils.listing import numbered
 from utils.models import ModelChoice, ModelShape, check_access, choose_model, read_shape
 from utils.named_models import BUNDLED, NAMED_MODELS, find_named
 from utils.paths import REPOSITORY, Paths, check_root
@@ -19,9 +20,12 @@ DATASETS = REPOSITORY / "datasets"
 
 def make_parser(docstring: str) -> argparse.ArgumentParser:
     """A parser whose manual is the script's docstring."""
-    return argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    # its own pattern takes -1e-2 for a flag; there is no public way to say so
+    parser._negative_number_matcher = NEGATIVE_NUMBER
+    return parser
 
 
 def add_folder_arguments(parser: argparse.ArgumentParser) -> None:
@@ -266,7 +270,7 @@ def check_layers(
     wrong = [n for n in layers if n < 0 or (last is not None and n > last)]
     if wrong:
         has = "0 and above" if last is None else f"0 to {last}"
-        raise UserError(f"{flag} {' '.join(map(str, wrong))}: {label} has layers {has}")
+        raise UserError(f"{flag} {numbered(wrong)}: {label} has layers {has}")
     return sorted(set(layers))
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from utils.durable import write_bytes, write_file
 from utils.errors import UserError
+from utils.json_files import NOT_JSON, json_bytes
 from utils.paths import record_path
 from utils.provenance import command_line, versions
 
@@ -45,10 +46,6 @@ def sha256_file(path: Path) -> str:
 def fingerprint(inputs: Mapping[str, Any]) -> str:
     """Hash of a JSON-able mapping, independent of the order of its keys."""
     return sha256_bytes(json.dumps(inputs, sort_keys=True).encode())
-
-
-def json_bytes(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def torch_bytes(value: Any) -> bytes:
@@ -116,10 +113,11 @@ def read_record(path: Path) -> dict[str, Any] | None:
         content = json.loads(record.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise UserError(f"{record} is not a readable record ({error}); delete it") from error
     whole = isinstance(content, dict) and {"sha256", "inputs"} <= content.keys()
-    if not whole or not isinstance(content["inputs"], dict):
+    parts = [content["inputs"], content.get("measured") or {}] if whole else [None]
+    if not all(isinstance(part, dict) for part in parts):
         raise UserError(f"{record} is not a readable record (fields missing); delete it")
     return content
 
@@ -259,23 +257,3 @@ def load_tensor(path: Path, *, made_by: str, width: int | None = None) -> "torch
             "it belongs to another model"
         )
     return tensor
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file (UTF-8, with or without a byte order mark).
-
-    Raises:
-        UserError: missing, unreadable or not JSON, with the place of the fault.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise UserError(f"missing file {path}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from error
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        ) from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from utils.artifacts import read_json
 from utils.check_report import Finding, Severity, items_text
 from utils.data import ABFields, answer_letter
 from utils.errors import UserError
+from utils.json_files import read_json
 
 _CHOICE = re.compile(r"^[ \t]*\(([A-Z])\)", re.MULTILINE)
 _MARKER = "choices:"
@@ -80,9 +80,6 @@ def read_data_file(path: Path, name: str, behavior: str, names: ABFields | None)
         rows = read_json(path)
     except UserError as error:
         return _failed(file, str(error).removeprefix(f"{path} "))
-    except (ValueError, RecursionError) as error:
-        # JSON that Python does not read: a number of 5,000 digits, lists in lists in lists.
-        return _failed(file, f"cannot be read as JSON: {error}")
     if not isinstance(rows, list):
         return _failed(file, "must hold a JSON list of objects")
     if not rows:

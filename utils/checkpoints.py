@@ -13,9 +13,10 @@ from accelerate.utils import broadcast_object_list, extract_model_from_parallel
 from safetensors import SafetensorError
 from safetensors.torch import load_model
 
-from utils.artifacts import json_bytes, read_json, write_bytes
+from utils.artifacts import write_bytes
 from utils.durable import flush
 from utils.errors import UserError
+from utils.json_files import json_bytes, read_json
 
 _PREFIX, _RUN = "step_", "run.json"
 
@@ -43,7 +44,7 @@ class Checkpoints:
 
     def _newest(self) -> str | None:
         """The newest state of these inputs, by name."""
-        keys = {path.name: read_json(path / _RUN)["key"] for path in self._whole()}
+        keys = {path.name: _run_of(path)["key"] for path in self._whole()}
         return next((name for name in reversed(keys) if keys[name] == self.key), None)
 
     def restore(self) -> tuple[int, list[dict[str, Any]]]:
@@ -66,7 +67,7 @@ class Checkpoints:
                 "--artifacts_dir, on a shared file system"
             )
         self.accelerator.load_state(str(path))
-        return int(name.removeprefix(_PREFIX)), read_json(path / _RUN)["curve"]
+        return int(name.removeprefix(_PREFIX)), _run_of(path)["curve"]
 
     def save(self, step: int, curve: list[dict[str, Any]]) -> None:
         """Save the state before step number ``step``; all processes call this."""
@@ -98,6 +99,18 @@ class Checkpoints:
     def remove(self) -> None:
         """Delete all states: the weights stand."""
         remove_states(self.folder)
+
+
+def _run_of(state: Path) -> dict[str, Any]:
+    """What a state says of its run: its ``key`` and its ``curve``.
+
+    Raises:
+        UserError: it says neither.
+    """
+    run = read_json(state / _RUN)
+    if not isinstance(run, dict) or not {"key", "curve"} <= run.keys():
+        raise UserError(f"{state} is damaged; delete it to start this finetuning again")
+    return run
 
 
 def remove_states(folder: Path) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.artifacts import read_json
 from utils.errors import UserError
+from utils.json_files import check_writable, read_json
 
 _LETTER = re.compile(r"\s*\(([A-Z])\)")
 
@@ -102,6 +102,8 @@ def _checked_item(row: dict[str, Any], names: ABFields, where: str) -> ABItem:
     question = row[names.question]
     if not isinstance(question, str) or not question.strip():
         raise UserError(f"{where}: {names.question} must be a text that is not empty")
+    kept = {name: row[name] for name in wanted}
+    check_writable(kept, where)
     matching, other = answer_letter(row[names.matching]), answer_letter(row[names.other])
     for name, letter in ((names.matching, matching), (names.other, other)):
         if letter is None:
@@ -112,7 +114,7 @@ def _checked_item(row: dict[str, Any], names: ABFields, where: str) -> ABItem:
     if matching == other:
         raise UserError(f"{where}: both answers are ({matching})")
     assert matching is not None and other is not None
-    return ABItem(question, matching, other, {name: row[name] for name in wanted})
+    return ABItem(question, matching, other, kept)
 
 
 def load_open_items(path: Path, *, made_by: str, limit: int | None = None) -> list[OpenItem]:
@@ -126,5 +128,7 @@ def load_open_items(path: Path, *, made_by: str, limit: int | None = None) -> li
         question = row.get("question")
         if not isinstance(question, str) or not question.strip():
             raise UserError(f"{path}, item {number}: question must be a text that is not empty")
-        items.append(OpenItem(question, {"question": question}))
+        kept = {"question": question}
+        check_writable(kept, f"{path}, item {number}")
+        items.append(OpenItem(question, kept))
     return items[:limit]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import behaviors
 from utils.check_items import DataFile, Item, read_data_file
 from utils.check_overlap import leaks, near_duplicates, repeats
 from utils.check_report import Finding, Lengths, Report, Row, Split, items_text
@@ -113,6 +114,8 @@ def _check(data: _Data, prompt_format: PromptFormat | None) -> tuple[Row, list[F
     for name, (count, found) in _overlaps(data, files):
         counts[name] += count
         findings += found
+    if data.behavior in data.folder.split("/")[1:]:
+        findings += _check_id(data)
     if not files:
         message = "holds no data file of a known name"
         findings.append(Finding("warning", data.behavior, data.folder, message))
@@ -125,6 +128,13 @@ def _check(data: _Data, prompt_format: PromptFormat | None) -> tuple[Row, list[F
         **counts,
     )
     return row, findings
+
+
+def _check_id(data: _Data) -> Iterator[Finding]:
+    try:
+        behaviors.check_id(data.behavior)
+    except UserError as error:
+        yield Finding("error", data.behavior, data.folder, str(error))
 
 
 def _overlaps(

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.artifacts import read_json, verify
+from utils.artifacts import verify
 from utils.data import ABFields, ABItem, OpenItem, answer_letter, load_ab_items, load_open_items
 from utils.errors import UserError
+from utils.json_files import check_writable, read_json
 from utils.paths import Paths
 from utils.stats import matching_share
 
@@ -201,10 +202,13 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     """The rows of one result file, this toolkit's or a published one.
 
     Raises:
-        UserError: not the bytes that were recorded, not JSON, or no list of rows.
+        UserError: not the bytes that were recorded, not JSON, no list of rows, or one
+            that JSON cannot hold.
     """
     verify(path)
     rows = read_json(path)
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{path} holds no list of result rows")
+    for number, row in enumerate(rows, 1):
+        check_writable(row, f"{path}, row {number}")
     return rows

@@ -2,8 +2,12 @@
 
 import argparse
 import math
+import re
 
 from utils.paths import DOSE, MULTIPLIER
+
+# An argument that begins so is a value, right or wrong, and never a flag.
+NEGATIVE_NUMBER = re.compile(r"-(?:\.?\d|inf\b|infinity\b|nan\b)", re.IGNORECASE)
 
 
 def positive_int(text: str) -> int:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.plotting import COLUMN_WIDTH, STYLE, Axes, drawing, save_figure
+from utils.figure_style import STYLE, Axes
+from utils.plotting import COLUMN_WIDTH, drawing, save_figure
 from utils.similarity import Array
 
 # Blue and red at the same lightness, white between: told apart by colour-blind readers.

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.artifacts import fingerprint, json_bytes, read_json, write_bytes
+from utils.artifacts import fingerprint, write_bytes
 from utils.errors import UserError
+from utils.json_files import json_bytes, read_json
 from utils.judge_reply import read_reply
 
 # A reply without a score is asked for again this often, then it is missing.

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 from utils.block_parts import PARTS
 from utils.coloured_text import largest_magnitude, token_text, visible
 from utils.errors import UserError
+from utils.figure_style import STYLE, Axes, Figure
+from utils.fonts import drawable
 from utils.lens import Change, Lens
-from utils.plotting import COLORS, PAGE_WIDTH, STYLE, Axes, Figure, drawing, png
+from utils.plotting import COLORS, PAGE_WIDTH, drawing, png
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,22 +22,13 @@ PART_TITLES = {
 }
 _RISING, _FALLING = COLORS[1], COLORS[0]
 _MINUS = "\N{MINUS SIGN}"
-# What the font of the figures has; other scripts are written as code points.
-_DRAWN_UP_TO, _DRAWN_TOO = 0x530, "\N{RETURN SYMBOL}\N{OPEN BOX}\N{RIGHTWARDS ARROW TO BAR}"
 _LONGEST = 18
 
 
 def figure_label(text: str) -> str:
-    """A token as a label: white space visible, nothing that the font lacks, no formulas."""
-    shown = "".join(
-        c
-        if ord(c) < _DRAWN_UP_TO or 0x2010 <= ord(c) <= 0x2027 or c in _DRAWN_TOO
-        else f"\\u{ord(c):04x}"
-        for c in visible(text)
-    )
-    shown = shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    # matplotlib reads what stands between two dollar signs as a formula.
-    return shown.replace("$", r"\$")
+    """A token as a label: short, white space visible, code points for what no font has."""
+    shown = drawable(visible(text))
+    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def lens_text(

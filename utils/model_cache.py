@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from utils.durable import write_bytes
 from utils.errors import UserError
+from utils.json_files import NOT_JSON
 
 _CHUNK = 1 << 22
 _LONG = 1 << 30
@@ -81,7 +82,7 @@ def remembered_hash(path: Path) -> str | None:
         note = json.loads(_note(path).read_text(encoding="utf-8"))
         found = note.pop("sha256")
         return str(found) if note == _identity(path) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, *NOT_JSON, KeyError, TypeError, AttributeError):
         return None
 
 

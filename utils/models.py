@@ -16,6 +16,7 @@ from utils.architectures import check_architecture, refuse_by_name
 from utils.errors import UserError
 from utils.gguf_conversion import known_folder
 from utils.gguf_header import read_gguf_header
+from utils.json_files import NOT_JSON
 from utils.model_cache import file_hash
 from utils.named_models import BUNDLED, NamedModel, find_named, suggestion
 from utils.paths import REPOSITORY
@@ -248,10 +249,11 @@ def _config_shape(path: Path, where: str) -> ModelShape:
         kind = str(config.get("model_type", ""))
         flagged = bool(config.get("is_encoder_decoder"))
         # a model of text and images keeps the language model's numbers apart
-        config = config.get("text_config", config)
-    except (OSError, ValueError, AttributeError) as error:
+        config = config.get("text_config") or config
+        flagged = flagged or bool(config.get("is_encoder_decoder"))
+    except (OSError, AttributeError, *NOT_JSON) as error:
         raise UserError(f"{path} is not a readable model config: {error}") from error
-    if flagged or config.get("is_encoder_decoder"):
+    if flagged:
         raise UserError(
             f"{where}: architecture {kind!r} is no decoder-only language model "
             "and cannot be steered"

@@ -1,4 +1,4 @@
-"""Figures. The only module that imports matplotlib.
+"""Figures: lines and points with intervals, and how any figure is begun and saved.
 
 Sizes are those of a paper column, so that text in a saved figure can be read where it is
 pasted. Colours are Okabe and Ito's, told apart by colour-blind readers; markers repeat what
@@ -12,36 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
+from utils import fonts
 from utils.artifacts import write_bytes
+from utils.figure_style import STYLE, Axes, Figure, MaxNLocator, plt, styled
 from utils.stats import Estimate
 
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 COLUMN_WIDTH, PAGE_WIDTH = 5.0, 6.6
-STYLE: Any = {
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "legend.fontsize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.unicode_minus": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 4,
-    "figure.dpi": 200,
-}
 
 
 @dataclass(frozen=True)
@@ -87,7 +67,7 @@ def drawing(
         size: width and height in inches.
         options: further arguments of ``matplotlib.pyplot.subplots``.
     """
-    with plt.rc_context(STYLE):
+    with styled():
         figure, axes = plt.subplots(
             rows, columns, figsize=size, squeeze=False, layout="constrained", **options
         )
@@ -99,6 +79,7 @@ def drawing(
 
 def png(figure: Figure) -> bytes:
     """A figure as PNG, without the date that would make every run differ."""
+    fonts.fit(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.artifacts import json_bytes, must_make, save, sha256_file
+from utils.artifacts import must_make, save, sha256_file
 from utils.check_items import split_choices
 from utils.data import load_rows
 from utils.errors import UserError
+from utils.json_files import check_writable, json_bytes
 from utils.paths import Paths
 
 TEST_ITEMS, MOST_PAIRS, SEED = 50, 1000, 0
@@ -54,6 +55,7 @@ def clean_row(row: dict[str, Any], where: str) -> dict[str, str]:
         cleaned[name] = clean_question(value) if name == "question" else value.strip()
     if not cleaned["question"]:
         raise UserError(f"{where}: the question is empty")
+    check_writable(cleaned, where)
     return cleaned
 
 
@@ -113,6 +115,7 @@ def _own_question(row: dict[str, Any], path: Path) -> str:
     question = row.get("question")
     if not isinstance(question, str) or not question.strip():
         raise UserError(f"{path}: every item needs a question, not {row!r}")
+    check_writable({"question": question}, str(path))
     return question.strip()
 
 

@@ -1,14 +1,15 @@
 """Turning the published files, as they were fetched, into this toolkit's raw and test files."""
 
 import csv
-import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.artifacts import json_bytes, must_make, save, sha256_file
+from utils.artifacts import must_make, save, sha256_file
+from utils.data import load_rows
 from utils.errors import UserError
+from utils.json_files import json_bytes, parse_json
 from utils.paths import Paths
 from utils.processing import letter_choice
 from utils.sources import TRUTHFULQA_ITEMS
@@ -24,14 +25,9 @@ def read_jsonl(path: Path) -> Rows:
         UserError: naming the line.
     """
     rows = []
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}, line {number}: not JSON: {error.msg}") from error
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if line.strip():
+            row = parse_json(line, f"{path}, line {number}")
             if not isinstance(row, dict):
                 raise UserError(f"{path}, line {number}: not a JSON object")
             rows.append(row)
@@ -68,7 +64,7 @@ def raw_rows(behavior: str, files: Sequence[Path], seed: int) -> Rows:
         generator = random.Random(seed)
         return [row for path in files for row in hallucination_pairs(path, generator)]
     if behavior == "refusal":
-        return [row for path in files for row in json.loads(path.read_text(encoding="utf-8-sig"))]
+        return [row for path in files for row in load_rows(path, made_by="--download fetches it")]
     return [row for path in files for row in read_jsonl(path)]
 
 

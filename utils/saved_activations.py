@@ -20,6 +20,7 @@ from utils import commands
 from utils.artifacts import load_torch, read_record, sha256_file, verify
 from utils.data import load_ab_items
 from utils.errors import UserError
+from utils.listing import numbered
 from utils.named_models import BUNDLED, find_label
 from utils.paths import Paths
 
@@ -85,7 +86,7 @@ class Remake:
 
     def __call__(self, layers: Collection[int] | None, more: str = "") -> str:
         """With these layers; ``...`` where they are not known."""
-        numbers = " ".join(map(str, sorted(layers))) if layers else "..."
+        numbers = numbered(sorted(layers)) if layers else "..."
         return (
             f"./generate_vectors.py --behaviors {self.behavior} --layers {numbers} "
             f"--save_activations{self.flags}{more}"
@@ -170,11 +171,11 @@ def _check_files(
     paths: Paths, behavior: str, model: str, wanted: set[int], has: set[int], remake: Remake
 ) -> None:
     if wanted - has:
-        lacking = " ".join(map(str, sorted(wanted - has)))
+        lacking = numbered(sorted(wanted - has))
         raise UserError(
             f"{behavior} has no saved activations of {model} at layer {lacking}\n"
             f"Make them with: {remake(wanted - has)}\n"
-            f"or plot some of those that there are: --layers {' '.join(map(str, sorted(has)))}"
+            f"or plot some of those that there are: --layers {numbered(sorted(has))}"
         )
     for layer in sorted(wanted):
         for sign in SIGNS:

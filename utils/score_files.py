@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.artifacts import json_bytes, must_make, save, sha256_file
+from utils.artifacts import must_make, save, sha256_file
 from utils.errors import UserError
 from utils.evaluation import read_results
+from utils.json_files import json_bytes
 from utils.judge import file_inputs, make_call
 from utils.judge_cache import AnswerCache, Call, is_final
 from utils.judge_reply import read_reply
 from utils.judge_settings import Judge
+from utils.listing import shortened
 from utils.paths import Paths, ResultName
 
 
@@ -55,10 +57,6 @@ def make_job(name: ResultName, rubric: str, judge: Judge, paths: Paths, *, overw
         for field in ("question", "model_output"):
             if not isinstance(row.get(field), str):
                 raise UserError(f"{source}, row {number}: no text in field {field}")
-    try:
-        json_bytes(rows)
-    except ValueError as error:
-        raise UserError(f"{source} holds what no JSON file can hold: {error}") from error
     inputs = file_inputs(judge, rubric, sha256_file(source))
     calls = [make_call(judge, rubric, row) for row in rows]
     pending = must_make(target, inputs, overwrite=overwrite)
@@ -101,7 +99,7 @@ def write_scores(
                 reasons.setdefault(failures[key], []).append(str(number))
         if reasons:
             where = f"{job.name.behavior}/{job.target.name}"
-            lines += [f"{where}, row {', '.join(n)}: {reason}" for reason, n in reasons.items()]
+            lines += [f"{where}, row {shortened(n)}: {reason}" for reason, n in reasons.items()]
             continue
         replies = [cache.replies(key)[-1] for key, _ in job.calls]
         rows = [

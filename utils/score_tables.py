@@ -193,7 +193,7 @@ def load_scores(
         table.rows[cell] = rows
         # judged answers have the strengths in the record of the file of answers
         converted = read_measured(paths.result(named)).get(other_unit(name.unit))
-        if converted is not None:
+        if isinstance(converted, int | float):
             table.converted[cell] = float(converted)
         table.categories = test.categories(rows)
     return table

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from utils import ranks
 from utils.errors import LostRank, UserError
+from utils.listing import cut
 
 
 def print_written(paths: list[Path], seconds: float) -> None:
@@ -46,7 +47,7 @@ def run(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], in
         sys.exit(main(args))
     except UserError as error:
         if ranks.speaks():
-            print(f"{name}: error: {error}", file=sys.stderr)
+            print(f"{name}: error: {cut(str(error))}", file=sys.stderr)
         sys.exit(2)
     except LostRank:
         print(

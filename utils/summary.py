@@ -13,6 +13,7 @@ from utils.data import answer_letter
 from utils.evaluation import LetterTest, OpenTest, Test
 from utils.score_tables import ScoreTable, extremes, variant_label
 from utils.stats import Estimate, bootstrap_mean, slopes
+from utils.tables import one_line
 
 FIELDS = (
     "behavior",
@@ -190,7 +191,11 @@ def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
     used = [i for i in range(len(header)) if any(cells[i] for cells in lines)]
     table = [[header[i] for i in used], ["---"] * len(used)]
     table += [[cells[i] for i in used] for cells in lines]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in table) + "\n"
+    return "".join(f"| {' | '.join(_cell(text) for text in cells)} |\n" for cells in table)
+
+
+def _cell(text: str) -> str:
+    return one_line(text).replace("|", r"\|")
 
 
 def _strength_titles(rows: Sequence[Mapping[str, str]]) -> list[str]:

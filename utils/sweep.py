@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.artifacts import fingerprint, json_bytes, must_make, save
+from utils.artifacts import fingerprint, must_make, save
 from utils.data import ABItem, OpenItem
 from utils.dose import SteeringVector
 from utils.evaluation import Test
+from utils.json_files import json_bytes
 from utils.measure import Settings, is_broken, result_row, start_run
 from utils.one_pass import Steer
 from utils.paths import DOSE, MULTIPLIER, UNITS, Paths, ResultName

@@ -4,6 +4,19 @@ from collections.abc import Sequence
 
 from utils.stats import Estimate
 
+_IN_TEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "\N{MINUS SIGN}": "$-$",
+    }
+    | {character: rf"\{character}" for character in "{}$&#%_"}
+)
+_BREAKS = "\x7f\x85\u2028\u2029"
 COLUMNS = ("mean", "low95", "high95", "n")
 
 
@@ -11,18 +24,35 @@ def text_table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Estima
     """Tab-separated lines: the keys of a point, its mean, interval and number of questions."""
     lines = ["\t".join([*header, *COLUMNS])]
     for keys, e in rows:
-        lines.append("\t".join([*keys, f"{e.mean:.6f}", f"{e.low:.6f}", f"{e.high:.6f}", str(e.n)]))
+        numbers = (f"{e.mean:.6f}", f"{e.low:.6f}", f"{e.high:.6f}", str(e.n))
+        lines.append("\t".join([*map(one_line, keys), *numbers]))
     return ("\n".join(lines) + "\n").encode()
+
+
+def one_line(text: str) -> str:
+    """A text as a field of a table: tabs, line breaks and control characters as codes."""
+    return "".join(c if ord(c) >= 0x20 and c not in _BREAKS else repr(c)[1:-1] for c in text)
+
+
+def tex_text(text: str) -> str:
+    """A text of the user's as LaTeX sets it, character for character."""
+    return one_line(text).translate(_IN_TEX)
 
 
 def tex_table(
     corner: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Estimate | None]]]
 ) -> bytes:
-    """A LaTeX tabular with one cell a point: mean and, small, its interval."""
+    """A LaTeX tabular with one cell a point: mean and, small, its interval.
+
+    Args:
+        corner: head of the first column, a text.
+        columns: heads of the others, LaTeX.
+        rows: each with its label, a text, and its points.
+    """
     lines = [
         rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
         r"\toprule",
-        " & ".join([corner, *columns]) + r" \\",
+        " & ".join([tex_text(corner), *columns]) + r" \\",
         r"\midrule",
     ]
     for label, cells in rows:
@@ -30,6 +60,6 @@ def tex_table(
             "--" if e is None else rf"{e.mean:.3f} {{\scriptsize [{e.low:.3f}, {e.high:.3f}]}}"
             for e in cells
         ]
-        lines.append(" & ".join([label, *texts]) + r" \\")
+        lines.append(" & ".join([tex_text(label), *texts]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     return ("\n".join(lines) + "\n").encode()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from utils.errors import UserError
+from utils.template_trial import check_ends
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,7 +42,13 @@ _THINKING_ENDS = {
     "◁think▷": "◁/think▷",
 }
 _THINKING = re.compile(r"<([\w:]*(?:think|thought|reason)[\w:]*)>$")
-_FAILURES = (TypeError, ValueError, LookupError, AttributeError)
+
+
+_LONGEST_REASON = 300
+
+
+class _TemplateFailureError(Exception):
+    """What a template raises on a conversation that it was not made for; says so on one line."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,8 @@ class ChatTemplate:
             raise UserError("this model has several chat templates and no default one") from error
         self.options = _options_for(source)
         if "strftime_now" in source:
-            self.options["chat_template"] = _without_clock(source)
+            self.options["chat_template"] = source = _without_clock(source)
+        check_ends(source, self.options | tokenizer.special_tokens_map)
         self.style = self._find_style()
         self.opening, self.separator = self._before_answer()
 
@@ -96,7 +104,7 @@ class ChatTemplate:
         """
         try:
             return self._render(self.style, question) + self.opening
-        except _failures() as error:
+        except _TemplateFailureError as error:
             raise UserError(f"the model's chat template fails: {error}") from error
 
     def handling(self) -> str:
@@ -114,7 +122,7 @@ class ChatTemplate:
         for style in (_Style(system, parts) for parts in (False, True) for system in systems):
             try:
                 text = self._render(style, _QUESTION)
-            except _failures() as error:
+            except _TemplateFailureError as error:
                 problem = problem or str(error)
                 continue
             if all(part in _squeezed(text) for part in wanted):
@@ -130,7 +138,7 @@ class ChatTemplate:
         instruction = self._render(self.style, _QUESTION)
         try:
             whole = self._render(self.style, _QUESTION, answer=_ANSWER)
-        except _failures():
+        except _TemplateFailureError:
             whole = ""
         end = whole.find(_ANSWER, len(instruction))
         # A template may render a finished turn unlike a generation prompt (thinking blocks):
@@ -148,9 +156,12 @@ class ChatTemplate:
         if style.parts:
             for message in messages:
                 message["content"] = [{"type": "text", "text": message["content"]}]
-        rendered = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=answer is None, **self.options
-        )
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=answer is None, **self.options
+            )
+        except Exception as error:
+            raise _TemplateFailureError(_one_line(error)) from error
         return str(rendered)
 
     def _messages(self, style: _Style, question: str) -> list[Message]:
@@ -199,8 +210,8 @@ def _squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    """What a template may raise on a conversation that it was not made for."""
-    from jinja2 import TemplateError
-
-    return (TemplateError, *_FAILURES)
+def _one_line(error: Exception) -> str:
+    """What an exception says: a template's own message, else with its name before it."""
+    text = " ".join(str(error).split())[:_LONGEST_REASON]
+    own = type(error).__name__ in ("TemplateError", "UndefinedError")
+    return text if own and text else f"{type(error).__name__}: {text}".removesuffix(": ")

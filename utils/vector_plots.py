@@ -7,18 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from utils.plotting import (
-    COLORS,
-    COLUMN_WIDTH,
-    MARKERS,
-    PAGE_WIDTH,
-    STYLE,
-    Axes,
-    Figure,
-    MaxNLocator,
-    drawing,
-    save_figure,
-)
+from utils.figure_style import STYLE, Axes, Figure, LogFormatter, MaxNLocator
+from utils.plotting import COLORS, COLUMN_WIDTH, MARKERS, PAGE_WIDTH, drawing, save_figure
 from utils.similarity import Array
 
 DASHES = ["-", "--", ":", "-."]
@@ -117,6 +107,8 @@ def _draw_lines(axes: Axes, panel: Courses, *, log: bool) -> None:
     if log:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
+        # by default a formula
+        axes.yaxis.set_minor_formatter(_PlainLogFormatter())
     else:
         axes.axhline(0, color="#888888", linewidth=0.8, zorder=1)
     for line in panel.lines:
@@ -124,6 +116,13 @@ def _draw_lines(axes: Axes, panel: Courses, *, log: bool) -> None:
         # (normalised norms) are all seen.
         every = _marked(line, len(panel.lines))
         axes.plot(line.x, line.y, **_style(line.index), markevery=every, zorder=3)
+
+
+class _PlainLogFormatter(LogFormatter):
+    """Ticks between powers of ten as plain numbers, where matplotlib would have any."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def _marked(line: Course, lines: int) -> slice:

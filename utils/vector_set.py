@@ -10,6 +10,7 @@ import numpy as np
 
 from utils.artifacts import load_tensor
 from utils.errors import UserError
+from utils.listing import numbered, shortened
 from utils.paths import Paths
 from utils.similarity import Array, mean_known, paired_cosines, ranges
 
@@ -102,7 +103,7 @@ def _choose(wanted: Sequence[str] | None, known: list[str], what: str, fix: str)
     unknown = [w for w in dict.fromkeys(wanted or []) if w not in known]
     if unknown:
         raise UserError(
-            f"no vectors for {what} {', '.join(unknown)}; there are: {', '.join(known)}\n{fix}"
+            f"no vectors for {what} {shortened(unknown)}; there are: {shortened(known)}\n{fix}"
         )
     return list(dict.fromkeys(wanted or known))
 
@@ -145,7 +146,7 @@ def select(
     known = {k.layer for k in found}
     unknown = sorted(set(layers or []) - known)
     if unknown:
-        wanted = " ".join(map(str, unknown))
+        wanted = numbered(unknown)
         raise UserError(
             f"no vectors at layers {ranges(unknown)}; there are layers {ranges(list(known))}\n"
             f"Make them with: ./generate_vectors.py --layers {wanted} ...{flags}"
@@ -171,7 +172,7 @@ def _missing(
                 yield (
                     f"{model} has no vector of {', '.join(behaviors)} at layers {ranges(missing)}; "
                     f"make it with: ./generate_vectors.py --behaviors {' '.join(behaviors)} "
-                    f"--layers {' '.join(map(str, missing))} ...{flags}"
+                    f"--layers {numbered(missing)} ...{flags}"
                 )
 
 
