@@ -5,11 +5,12 @@ holds the same weights, dequantised exactly to float32, and loads in seconds.
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from utils.durable import flush
-from utils.errors import UserError
+from utils.errors import UserError, reason_of
 from utils.gguf_header import GgufHeader, read_gguf_header
 from utils.locks import waited_lock
 from utils.model_cache import (
@@ -104,34 +105,74 @@ def _check_room(cache: Path, size: int) -> None:
 
 def _write(path: Path, header: GgufHeader, target: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
     logging.enable_progress_bar()
-    options = direct_options(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            path.parent, dtype=torch.float32, **options
-        )
         mend_tokenizer(tokenizer, header)
-        mend_model(model, header)
+        model = load_gguf(path, {"dtype": torch.float32})
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
-    except (ValueError, KeyError, ImportError) as error:
-        raise UserError(f"cannot load {path}: {str(error)[:400]}") from error
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # the readers of tensors raise whatever comes
+        raise UserError(f"cannot load {path}: {reason_of(error)}") from error
     finally:
         if not shown:
             logging.disable_progress_bar()
     (target / _COMPLETE).touch()
 
 
-def direct_options(path: Path) -> dict[str, Any]:
-    """What makes transformers load the weights of a GGUF file and dequantise them."""
-    from transformers import GgufConfig
+def load_gguf(path: Path, options: Mapping[str, Any]) -> Any:
+    """The model of a GGUF file, dequantised; the file holds nothing that was left out.
 
-    return {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
+    Args:
+        path: the file.
+        options: further arguments of ``from_pretrained``.
+
+    Raises:
+        UserError: tensors that the model lacks, or that transformers does not read.
+        Exception: whatever transformers raises.
+    """
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    from utils.loaded_weights import load_pretrained
+
+    own = {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
+    model = load_pretrained(AutoModelForCausalLM, path.parent, {**options, **own}, str(path))
+    header = read_gguf_header(path)
+    _check_all_read(model, header, path)
+    _mend_model(model, header)
+    return model
+
+
+def _check_all_read(model: Any, header: GgufHeader, path: Path) -> None:
+    """Check that transformers has read every tensor: it passes over those it has no name for."""
+    from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
+    from transformers.integrations.gguf.utils import is_gguf_arch_supported
+
+    if is_gguf_arch_supported(header.architecture):
+        return  # its newer reader says itself what it has no place for
+    own = model.state_dict(keep_vars=True)
+    # a tied weight counts once, as it is stored once; llama.cpp writes some heads out all the same
+    held = sum({id(tensor): tensor.numel() for tensor in own.values()}.values())
+    stored = sum(header.tensors.values())
+    if model.config.tie_word_embeddings:
+        stored -= header.tensors.get("output.weight", 0)
+    if stored <= held:
+        return
+    kinds = [kind for kind, name in MODEL_ARCH_NAMES.items() if name == header.architecture]
+    names = get_tensor_name_map(kinds[0], model.config.num_hidden_layers) if kinds else None
+    stems = {n.rsplit(".", 1)[0] for n in own}
+    read = {names.get_name(stem) for stem in stems} if names else set()
+    extra = [name for name in header.tensors if name.rsplit(".", 1)[0] not in read]
+    raise UserError(
+        f"{path}: transformers passes over {stored - held} numbers of this file, without which "
+        f"the model would give others: {', '.join(extra[:3])}{' ...' if len(extra) > 3 else ''}"
+    )
 
 
 def mend_tokenizer(tokenizer: Any, header: GgufHeader) -> None:
@@ -146,7 +187,7 @@ def mend_tokenizer(tokenizer: Any, header: GgufHeader) -> None:
         tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
 
 
-def mend_model(model: Any, header: GgufHeader) -> None:
+def _mend_model(model: Any, header: GgufHeader) -> None:
     """Put right what transformers' reading of GGUF metadata leaves out.
 
     GGUF names one end token. Qwen's generation settings name two: an answer ends with
