@@ -26,7 +26,7 @@ _ENCODER_DECODERS = (
     "vision-encoder-decoder",
 )
 _OF_IMAGES = ("blip", "blip-2", "evolla", "idefics", "instructblip", "instructblipvideo", "pi0")
-_BOTH_WAYS = (*("cpmant", "diffusion_gemma", "hrm_text", "paligemma", "reformer", "xlm", "xlnet"),)
+_BOTH_WAYS = ("cpmant", "diffusion_gemma", "hrm_text", "paligemma", "reformer", "xlm", "xlnet")
 REFUSED = {
     **dict.fromkeys(_ENCODERS, _ENCODER),
     **dict.fromkeys(_ENCODER_DECODERS, _BOTH),

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 import torch
+import transformers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -25,6 +27,7 @@ from utils.gguf_conversion import (
 )
 from utils.gguf_header import read_gguf_header
 from utils.loaded_weights import load_pretrained, put_weights
+from utils.model_config import read_numbers
 from utils.model_files import gguf_file
 from utils.models import ModelChoice, hub_token
 from utils.ranks import local_count, local_rank, on_cpu_by_launcher, rank_count
@@ -85,11 +88,45 @@ def load_tokenizer(choice: ModelChoice) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except Exception as error:  # the tokenizers package raises nothing more special
         raise UserError(
-            f"cannot load the tokenizer of {choice.source}: {reason_of(error)}"
+            f"cannot load the tokenizer of {choice.source}: {reason_of(error)} (with transformers "
+            f"{transformers.__version__} and tokenizers {tokenizers.__version__}; files of newer "
+            "ones need those)"
         ) from error
     if direct is not None:
         mend_tokenizer(tokenizer, read_gguf_header(direct))
+    config = Path(source) / "config.json"
+    if config.is_file():
+        rows = read_numbers(config, choice.source).vocabulary
+        check_embedded(tokenizer, rows, choice.source, base=choice.base)
     return tokenizer
+
+
+def check_embedded(tokenizer: Any, rows: int | None, where: str, *, base: bool = False) -> None:
+    """Check that the model has an embedding for every token of its prompts.
+
+    A token that was added to the tokenizer alone is let be where no prompt holds it: many models
+    have such a one for padding.
+
+    Args:
+        tokenizer: with its chat template.
+        rows: how many tokens the model embeds, ``None`` if unknown.
+        where: whose they are, for messages.
+        base: prompts without the chat template.
+
+    Raises:
+        UserError: names the tokens.
+    """
+    beyond = {t: i for t, i in tokenizer.get_vocab().items() if rows is not None and i >= rows}
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+    template = "" if base else str(tokenizer.chat_template)
+    used = [t for t in beyond if t not in added or t == tokenizer.bos_token or t in template]
+    if used:
+        shown = ", ".join(f"{t!r} ({beyond[t]})" for t in sorted(used, key=beyond.__getitem__)[:3])
+        raise UserError(
+            f"{where}: the tokenizer has {len(used)} tokens for which the model has no embedding "
+            f"(it has {rows}): {shown}; take the tokenizer that belongs to these weights, or "
+            "enlarge the embedding (resize_token_embeddings)"
+        )
 
 
 def load_model(
