@@ -1,17 +1,16 @@
-"""GGUF files as models of transformers: loaded directly, or converted once and kept.
+"""GGUF files as models of transformers, converted once and kept.
 
 Parsing and dequantising takes transformers a minute and more at every start. The converted folder
 holds the same weights, dequantised exactly to float32, and loads in seconds.
 """
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from utils.durable import flush
 from utils.errors import UserError, reason_of
 from utils.gguf_header import GgufHeader, read_gguf_header
+from utils.gguf_loading import load_gguf, mend_tokenizer
 from utils.locks import waited_lock
 from utils.model_cache import (
     cache_folder,
@@ -25,7 +24,6 @@ from utils.model_files import gguf_file
 from utils.named_models import NamedModel
 
 _COMPLETE = "complete"
-_QWEN_ENDS = ("<|im_end|>", "<|endoftext|>")
 
 
 def named_folder(model: NamedModel) -> Path:
@@ -124,75 +122,3 @@ def _write(path: Path, header: GgufHeader, target: Path) -> None:
         if not shown:
             logging.disable_progress_bar()
     (target / _COMPLETE).touch()
-
-
-def load_gguf(path: Path, options: Mapping[str, Any]) -> Any:
-    """The model of a GGUF file, dequantised; the file holds nothing that was left out.
-
-    Args:
-        path: the file.
-        options: further arguments of ``from_pretrained``.
-
-    Raises:
-        UserError: tensors that the model lacks, or that transformers does not read.
-        Exception: whatever transformers raises.
-    """
-    from transformers import AutoModelForCausalLM, GgufConfig
-
-    from utils.loaded_weights import load_pretrained
-
-    own = {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
-    model = load_pretrained(AutoModelForCausalLM, path.parent, {**options, **own}, str(path))
-    header = read_gguf_header(path)
-    _check_all_read(model, header, path)
-    _mend_model(model, header)
-    return model
-
-
-def _check_all_read(model: Any, header: GgufHeader, path: Path) -> None:
-    """Check that transformers has read every tensor: it passes over those it has no name for."""
-    from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
-    from transformers.integrations.gguf.utils import is_gguf_arch_supported
-
-    if is_gguf_arch_supported(header.architecture):
-        return  # its newer reader says itself what it has no place for
-    own = model.state_dict(keep_vars=True)
-    # a tied weight counts once, as it is stored once; llama.cpp writes some heads out all the same
-    held = sum({id(tensor): tensor.numel() for tensor in own.values()}.values())
-    stored = sum(header.tensors.values())
-    if model.config.tie_word_embeddings:
-        stored -= header.tensors.get("output.weight", 0)
-    if stored <= held:
-        return
-    kinds = [kind for kind, name in MODEL_ARCH_NAMES.items() if name == header.architecture]
-    names = get_tensor_name_map(kinds[0], model.config.num_hidden_layers) if kinds else None
-    stems = {n.rsplit(".", 1)[0] for n in own}
-    read = {names.get_name(stem) for stem in stems} if names else set()
-    extra = [name for name in header.tensors if name.rsplit(".", 1)[0] not in read]
-    raise UserError(
-        f"{path}: transformers passes over {stored - held} numbers of this file, without which "
-        f"the model would give others: {', '.join(extra[:3])}{' ...' if len(extra) > 3 else ''}"
-    )
-
-
-def mend_tokenizer(tokenizer: Any, header: GgufHeader) -> None:
-    """Put right what transformers' reading of a GGUF tokenizer leaves out.
-
-    Qwen's tokenizer composes accents (NFC) before it splits; GGUF has no place for that, so text
-    with decomposed characters would become other tokens than the model was trained on.
-    """
-    if header.metadata.get("tokenizer.ggml.pre") == "qwen2":
-        from tokenizers import normalizers
-
-        tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
-
-
-def _mend_model(model: Any, header: GgufHeader) -> None:
-    """Put right what transformers' reading of GGUF metadata leaves out.
-
-    GGUF names one end token. Qwen's generation settings name two: an answer ends with
-    ``<|im_end|>`` or with ``<|endoftext|>``.
-    """
-    if header.metadata.get("tokenizer.ggml.pre") == "qwen2":
-        ends = [header.control_tokens[t] for t in _QWEN_ENDS if t in header.control_tokens]
-        model.generation_config.eos_token_id = ends or model.generation_config.eos_token_id

@@ -19,13 +19,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging as transformers_logging
 
 from utils.errors import UserError, reason_of
-from utils.gguf_conversion import (
-    converted_folder,
-    load_gguf,
-    mend_tokenizer,
-    named_folder,
-)
+from utils.gguf_conversion import converted_folder, named_folder
 from utils.gguf_header import read_gguf_header
+from utils.gguf_loading import load_gguf, mend_tokenizer
 from utils.loaded_weights import load_pretrained, put_weights
 from utils.model_config import read_numbers
 from utils.model_files import gguf_file
