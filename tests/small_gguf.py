@@ -3,6 +3,7 @@
 import hashlib
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import gguf
@@ -27,8 +28,23 @@ def tensors(kinds: tuple[str, ...] = KINDS) -> dict[str, tuple[torch.Tensor, str
     return {name: (weight, stored.get(name, "F32")) for name, weight in state.items()}
 
 
-def write_gguf(path: Path, kinds: tuple[str, ...] = KINDS) -> Path:
-    """The tiny model with its tokenizer, as a publisher of Qwen writes it."""
+def write_gguf(
+    path: Path,
+    kinds: tuple[str, ...] = KINDS,
+    *,
+    lost: str = "nothing",
+    extra: Mapping[str, torch.Tensor] | None = None,
+    scaling: str | None = None,
+) -> Path:
+    """The tiny model with its tokenizer, as a publisher of Qwen writes it.
+
+    Args:
+        path: where.
+        kinds: how its matrices are stored.
+        lost: tensors with this in their name are left out.
+        extra: further tensors.
+        scaling: of the rotary positions, what the metadata call it.
+    """
     writer = gguf.GGUFWriter(path, "qwen2")
     writer.add_name("tiny")
     writer.add_block_count(SHAPE["num_hidden_layers"])
@@ -39,12 +55,18 @@ def write_gguf(path: Path, kinds: tuple[str, ...] = KINDS) -> Path:
     writer.add_head_count_kv(2)
     writer.add_rope_freq_base(1_000_000.0)
     writer.add_layer_norm_rms_eps(1e-6)
+    if scaling is not None:
+        writer.add_string("qwen2.rope.scaling.type", scaling)
     _add_tokenizer(writer)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, SHAPE["num_hidden_layers"])
     for name, (weight, kind) in tensors(kinds).items():
         qtype = gguf.GGMLQuantizationType[kind]
         stored = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if lost in stored:
+            continue
         writer.add_tensor(stored, quantize(weight.numpy(), qtype), raw_dtype=qtype)
+    for name, tensor in (extra or {}).items():
+        writer.add_tensor(name, tensor.numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

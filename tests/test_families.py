@@ -351,7 +351,7 @@ REFUSED = {
     "rwkv": "recurrent",
     "gemma3n": "several residual streams",
     "xlnet": "left to right",
-    "llava": "has no causal language model of that name",
+    "blip-2": "without an image",
     "dinov2": "has no causal language model of that name",
     "made-up-9": "does not know it",
 }
@@ -363,7 +363,7 @@ def test_what_cannot_be_steered_is_refused_by_name_before_loading(
 ) -> None:
     """The folder holds a config and nothing else: whatever is loaded would fail."""
     config = {"model_type": kind, "num_hidden_layers": 4, "hidden_size": 32}
-    if kind == "llava":
+    if kind == "blip-2":
         config = {"model_type": kind, "text_config": config | {"model_type": "llama"}}
     write_json(tmp_path / "weights/config.json", config)
     given = ("--datasets_dir", datasets, "--model", tmp_path / "weights", "--layers", 1)

@@ -165,8 +165,9 @@ def test_finetuned_weights_are_not_lost_on_a_model_that_lies_elsewhere(
     """What accelerate keeps outside its devices has no storage to be loaded into."""
     torch.save(make_model("llama").state_dict(), tmp_path / "w.pt")
     offloaded = accelerate.cpu_offload(make_model("llama"), torch.device("cpu"))
+    whole = dict.fromkeys(("missing_keys", "unexpected_keys", "mismatched_keys"), ())
     monkeypatch.setattr(
-        loading.AutoModelForCausalLM, "from_pretrained", lambda *_a, **_k: offloaded
+        loading.AutoModelForCausalLM, "from_pretrained", lambda *_a, **_k: (offloaded, whole)
     )
     choice = choose_model(str(tiny_folder), None, False, str(tmp_path / "w.pt"))
     with pytest.raises(UserError, match="no finetuned weights can be loaded"):

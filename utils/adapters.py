@@ -1,6 +1,7 @@
 """LoRA adapters (Hu et al. 2021), through peft: made, saved and merged into a model."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from utils.errors import UserError
+from utils.errors import UserError, reason_of
+from utils.weight_files import ADAPTER_CONFIG, check_weight_file
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 
 
 def add_adapter(model: Any, blocks: list[nn.Module], rank: int, seed: int) -> Any:
@@ -52,19 +54,36 @@ def adapter_files(model: Any, weights: dict[str, torch.Tensor]) -> dict[str, byt
     own = get_peft_model_state_dict(model, state_dict=weights)
     tensors = {name: value.detach().cpu().contiguous() for name, value in own.items()}
     text = json.dumps(plain, indent=2, sort_keys=True) + "\n"
-    return {CONFIG: text.encode(), WEIGHTS: save(tensors, metadata={"format": "pt"})}
+    return {ADAPTER_CONFIG: text.encode(), WEIGHTS: save(tensors, metadata={"format": "pt"})}
 
 
 def merge_adapter(model: Any, folder: Path) -> Any:
     """A model with an adapter added to its weights.
 
     Raises:
-        UserError: the folder holds no adapter of this model.
+        UserError: the folder holds no adapter of this model, or one of which not every weight has
+            its place (peft would leave those out, and only warn).
     """
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
+    from peft.utils import load_peft_weights
 
+    for path in sorted(folder.glob("adapter_model.*")):
+        check_weight_file(path)
     try:
-        return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+        with warnings.catch_warnings():
+            # what is missing is an error below
+            warnings.filterwarnings("ignore", "Found missing adapter keys")
+            adapted = PeftModel.from_pretrained(model, str(folder))
+        stored = set(load_peft_weights(str(folder), device="cpu"))
+        placed = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+        lost, extra = placed - stored, stored - placed - adapted.state_dict().keys()
     except Exception as error:
-        reason = " ".join(str(error).split("\n")[:2])[:400]
-        raise UserError(f"{folder} holds no adapter of this model: {reason}") from error
+        raise UserError(f"{folder} holds no adapter of this model: {reason_of(error)}") from error
+    if lost or extra:
+        fault = "lacks" if lost else "has no place in this model for"
+        names = sorted(lost or extra)
+        raise UserError(
+            f"{folder} holds an adapter of another model, or a part of one; it {fault} "
+            f"{len(names)} weights: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+        )
+    return adapted.merge_and_unload()

@@ -11,6 +11,7 @@ _BOTH = "it is an encoder with a decoder, no decoder-only language model"
 _RECURRENT = "a recurrent model does not tell its blocks at which position a token stands"
 _ORDER = "it does not read from left to right through one list of blocks"
 _STREAMS = "its blocks hand on several residual streams, not one"
+_IMAGE = "it does not run without an image"
 
 _ENCODERS = (
     *("albert", "bert", "bert-generation", "big_bird", "camembert", "clip", "data2vec-text"),
@@ -21,24 +22,29 @@ _ENCODERS = (
 _ENCODER_DECODERS = (
     *("bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "led", "m2m_100", "marian"),
     *("mbart", "mt5", "mvp", "pegasus", "plbart", "prophetnet", "t5", "t5encoder", "t5gemma"),
-    *("trocr", "umt5", "whisper"),
+    *("trocr", "umt5", "whisper", "florence2", "pix2struct", "pp_formulanet", "t5gemma2", "udop"),
+    "vision-encoder-decoder",
 )
+_OF_IMAGES = ("blip", "blip-2", "evolla", "idefics", "instructblip", "instructblipvideo", "pi0")
+_BOTH_WAYS = ("cpmant", "diffusion_gemma", "hrm_text", "paligemma", "reformer", "xlm", "xlnet")
 REFUSED = {
     **dict.fromkeys(_ENCODERS, _ENCODER),
     **dict.fromkeys(_ENCODER_DECODERS, _BOTH),
     **dict.fromkeys(("falcon_mamba", "mamba", "mamba2", "rwkv", "rwkv6", "xlstm"), _RECURRENT),
-    **dict.fromkeys(("cpmant", "hrm_text", "reformer", "xlm", "xlnet"), _ORDER),
+    **dict.fromkeys(_BOTH_WAYS, _ORDER),
     **dict.fromkeys(("gemma3n", "gemma3n_text"), _STREAMS),
+    **dict.fromkeys(_OF_IMAGES, _IMAGE),
 }
-# The usual ones: for these nobody has to wait until transformers is imported.
-_KNOWN = (
+# The usual ones, whose configs have the plain names: for these nobody has to wait until
+# transformers is imported.
+PLAIN = (
     *("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3"),
-    *("gemma3_text", "phi3", "gpt_neox", "gpt2"),
+    *("gemma3_text", "phi3", "gpt_neox"),
 )
 
 
 def check_architecture(kind: str, where: str) -> None:
-    """Check that a model type of transformers is a decoder-only language model.
+    """Check that a model type of transformers is a decoder-only language model, or has one.
 
     Args:
         kind: ``model_type`` of a ``config.json``.
@@ -48,13 +54,19 @@ def check_architecture(kind: str, where: str) -> None:
         UserError: it cannot be steered, or transformers does not know it.
     """
     refuse_by_name(kind, where)
-    if kind in _KNOWN:
+    if kind in PLAIN:
         return
     from transformers import __version__
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
 
     if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return
+    # a wrapper around a language model, which alone is run
+    if kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         return
     if kind in CONFIG_MAPPING_NAMES:
         reason = f"transformers {__version__} has no causal language model of that name"

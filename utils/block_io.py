@@ -60,8 +60,10 @@ def _cut(name: str, value: Any, length: int, layout: Layout) -> Any:
 
 def positions_of_call(args: Any, kwargs: Any) -> Tensor:
     """Absolute positions of the tokens of one call of the decoder, shape (rows or 1, tokens)."""
-    if kwargs.get("position_ids") is not None:
-        return kwargs["position_ids"]
+    given = kwargs.get("position_ids")
+    if given is not None:
+        # Qwen-VL counts in three directions; for text they are the same
+        return given[0] if given.ndim == 3 else given
     tokens = kwargs.get("input_ids", args[0] if args else None)
     tokens = kwargs["inputs_embeds"] if tokens is None else tokens
     cache, mask = kwargs.get("past_key_values"), kwargs.get("attention_mask")

@@ -1,5 +1,7 @@
 """The exceptions that scripts show as one message."""
 
+_LONGEST = 400
+
 
 class UserError(Exception):
     """Wrong input: shown as one message without a traceback, exit status 2.
@@ -11,3 +13,11 @@ class UserError(Exception):
 
 class LostRank(Exception):
     """Another process of this launch has died; shown as one message, exit status 1."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What a library's exception says, as one line; its kind where that says nothing alone."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    if not text or isinstance(error, LookupError | AssertionError):
+        text = f"{type(error).__name__} {text}".strip()
+    return text[:_LONGEST]

@@ -1,4 +1,4 @@
-"""GGUF files as models of transformers: loaded directly, or converted once and kept.
+"""GGUF files as models of transformers, converted once and kept.
 
 Parsing and dequantising takes transformers a minute and more at every start. The converted folder
 holds the same weights, dequantised exactly to float32, and loads in seconds.
@@ -6,11 +6,11 @@ holds the same weights, dequantised exactly to float32, and loads in seconds.
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from utils.durable import flush
-from utils.errors import UserError
+from utils.errors import UserError, reason_of
 from utils.gguf_header import GgufHeader, read_gguf_header
+from utils.gguf_loading import load_gguf, mend_tokenizer
 from utils.locks import waited_lock
 from utils.model_cache import (
     cache_folder,
@@ -24,7 +24,6 @@ from utils.model_files import gguf_file
 from utils.named_models import NamedModel
 
 _COMPLETE = "complete"
-_QWEN_ENDS = ("<|im_end|>", "<|endoftext|>")
 
 
 def named_folder(model: NamedModel) -> Path:
@@ -104,54 +103,22 @@ def _check_room(cache: Path, size: int) -> None:
 
 def _write(path: Path, header: GgufHeader, target: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
     logging.enable_progress_bar()
-    options = direct_options(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            path.parent, dtype=torch.float32, **options
-        )
         mend_tokenizer(tokenizer, header)
-        mend_model(model, header)
+        model = load_gguf(path, {"dtype": torch.float32})
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
-    except (ValueError, KeyError, ImportError) as error:
-        raise UserError(f"cannot load {path}: {str(error)[:400]}") from error
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # the readers of tensors raise whatever comes
+        raise UserError(f"cannot load {path}: {reason_of(error)}") from error
     finally:
         if not shown:
             logging.disable_progress_bar()
     (target / _COMPLETE).touch()
-
-
-def direct_options(path: Path) -> dict[str, Any]:
-    """What makes transformers load the weights of a GGUF file and dequantise them."""
-    from transformers import GgufConfig
-
-    return {"gguf_file": path.name, "quantization_config": GgufConfig(dequantize=True)}
-
-
-def mend_tokenizer(tokenizer: Any, header: GgufHeader) -> None:
-    """Put right what transformers' reading of a GGUF tokenizer leaves out.
-
-    Qwen's tokenizer composes accents (NFC) before it splits; GGUF has no place for that, so text
-    with decomposed characters would become other tokens than the model was trained on.
-    """
-    if header.metadata.get("tokenizer.ggml.pre") == "qwen2":
-        from tokenizers import normalizers
-
-        tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
-
-
-def mend_model(model: Any, header: GgufHeader) -> None:
-    """Put right what transformers' reading of GGUF metadata leaves out.
-
-    GGUF names one end token. Qwen's generation settings name two: an answer ends with
-    ``<|im_end|>`` or with ``<|endoftext|>``.
-    """
-    if header.metadata.get("tokenizer.ggml.pre") == "qwen2":
-        ends = [header.control_tokens[t] for t in _QWEN_ENDS if t in header.control_tokens]
-        model.generation_config.eos_token_id = ends or model.generation_config.eos_token_id

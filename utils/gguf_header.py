@@ -27,16 +27,21 @@ class GgufHeader:
     Attributes:
         metadata: all of it but arrays.
         control_tokens: the vocabulary's tokens like ``<|im_end|>`` with their ids.
-        weights: number of weights in all tensors.
+        tensors: name -> number of weights in it.
     """
 
     metadata: dict[str, Any]
     control_tokens: dict[str, int]
-    weights: int
+    tensors: dict[str, int]
 
     @property
     def architecture(self) -> str:
         return str(self.metadata["general.architecture"])
+
+    @property
+    def weights(self) -> int:
+        """Number of weights in all tensors."""
+        return sum(self.tensors.values())
 
     @property
     def float32_bytes(self) -> int:
@@ -108,12 +113,11 @@ def _read(cursor: _Cursor) -> GgufHeader:
         metadata[key] = cursor.value(cursor.take("I"))
     control_tokens = metadata.get(_VOCABULARY, {})
     metadata = {k: v for k, v in metadata.items() if not isinstance(v, dict)}
-    weights = 0
+    sizes = {}
     for _ in range(tensors):
-        cursor.text()
-        shape = [cursor.take("Q") for _ in range(cursor.take("I"))]
-        weights += prod(shape)
+        name = cursor.text()
+        sizes[name] = prod(cursor.take("Q") for _ in range(cursor.take("I")))
         cursor.take("I"), cursor.take("Q")
     if "general.architecture" not in metadata:
         raise ValueError("it names no architecture")
-    return GgufHeader(metadata, control_tokens, weights)
+    return GgufHeader(metadata, control_tokens, sizes)

@@ -1,25 +1,33 @@
 """Loading the chosen model's weights and tokenizer with transformers."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+import transformers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
-from utils.errors import UserError
-from utils.gguf_conversion import (
-    converted_folder,
-    direct_options,
-    mend_model,
-    mend_tokenizer,
-    named_folder,
-)
+from utils.errors import UserError, reason_of
+from utils.gguf_conversion import converted_folder, named_folder
 from utils.gguf_header import read_gguf_header
+from utils.gguf_loading import load_gguf, mend_tokenizer
+from utils.loaded_weights import load_pretrained, put_weights
+from utils.model_config import read_numbers
 from utils.model_files import gguf_file
 from utils.models import ModelChoice, hub_token
 from utils.ranks import local_count, local_rank, on_cpu_by_launcher, rank_count
+from utils.weight_files import check_model_folder
 
 # The scripts have progress bars and messages of their own.
 transformers_logging.disable_progress_bar()
@@ -74,13 +82,47 @@ def load_tokenizer(choice: ModelChoice) -> Any:
     source, options = _source(choice)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # the tokenizers package raises nothing more special
         raise UserError(
-            f"cannot load the tokenizer of {choice.source}: {_first_lines(error)}"
+            f"cannot load the tokenizer of {choice.source}: {reason_of(error)} (with transformers "
+            f"{transformers.__version__} and tokenizers {tokenizers.__version__}; files of newer "
+            "ones need those)"
         ) from error
     if direct is not None:
         mend_tokenizer(tokenizer, read_gguf_header(direct))
+    config = Path(source) / "config.json"
+    if config.is_file():
+        rows = read_numbers(config, choice.source).vocabulary
+        check_embedded(tokenizer, rows, choice.source, base=choice.base)
     return tokenizer
+
+
+def check_embedded(tokenizer: Any, rows: int | None, where: str, *, base: bool = False) -> None:
+    """Check that the model has an embedding for every token of its prompts.
+
+    A token that was added to the tokenizer alone is let be where no prompt holds it: many models
+    have such a one for padding.
+
+    Args:
+        tokenizer: with its chat template.
+        rows: how many tokens the model embeds, ``None`` if unknown.
+        where: whose they are, for messages.
+        base: prompts without the chat template.
+
+    Raises:
+        UserError: names the tokens.
+    """
+    beyond = {t: i for t, i in tokenizer.get_vocab().items() if rows is not None and i >= rows}
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+    template = "" if base else str(tokenizer.chat_template)
+    used = [t for t in beyond if t not in added or t == tokenizer.bos_token or t in template]
+    if used:
+        shown = ", ".join(f"{t!r} ({beyond[t]})" for t in sorted(used, key=beyond.__getitem__)[:3])
+        raise UserError(
+            f"{where}: the tokenizer has {len(used)} tokens for which the model has no embedding "
+            f"(it has {rows}): {shown}; take the tokenizer that belongs to these weights, or "
+            "enlarge the embedding (resize_token_embeddings)"
+        )
 
 
 def load_model(
@@ -101,47 +143,72 @@ def load_model(
         device_map: spread its blocks over all devices as accelerate decides (``auto``).
 
     Raises:
-        UserError: not found, no access, no network, an architecture that transformers or this
-            toolkit does not know, or options that do not go together.
+        UserError: not found, no access, no network, files that are broken or do not hold all
+            weights, an architecture that transformers or this toolkit does not know, or options
+            that do not go together.
     """
     place = pick_device(device)
     source, options = _source(choice)
     options["dtype"] = pick_dtype(dtype, place)
+    options |= _placement(choice, place, options["dtype"], load_in, device_map)
+    direct = _direct_gguf(choice)
+    try:
+        if direct is not None:
+            model = load_gguf(direct, options)
+        else:
+            model = load_pretrained(_auto_class(source, options), source, options, choice.source)
+    except UserError:
+        raise
+    except Exception as error:  # each quantisation and each format of files has its own
+        how = f" with --load_in {load_in} on {place}" if load_in else ""
+        raise UserError(f"cannot load {choice.source}{how}: {reason_of(error)}") from error
+    if choice.weights is not None:
+        model = _with_weights(model, choice.weights, device_map)
+    return (model if "device_map" in options else model.to(place)).eval()
+
+
+def _auto_class(source: str, options: Mapping[str, Any]) -> Any:
+    """The class that loads it: a model of text and images is one around its language model."""
+    access = {name: options[name] for name in ("token",) if name in options}
+    kind = AutoConfig.from_pretrained(source, **access).model_type
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return AutoModelForCausalLM
+    return AutoModelForImageTextToText
+
+
+def _placement(
+    choice: ModelChoice,
+    place: torch.device,
+    dtype: torch.dtype,
+    load_in: str | None,
+    device_map: str | None,
+) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` for quantised weights and for several devices."""
+    options: dict[str, Any] = {}
     if load_in is not None:
         _check_load_in(choice, load_in)
-        options["quantization_config"] = _quantization(load_in, options["dtype"])
+        options["quantization_config"] = _quantization(load_in, dtype)
         options["device_map"] = {"": place}
     if device_map is not None:
         if rank_count() > 1:
             raise UserError("--device_map spreads one model over all devices: start one process")
         options["device_map"] = device_map
-    direct = _direct_gguf(choice)
-    if direct is not None:
-        options |= direct_options(direct)
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(source, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(f"cannot load {choice.source}: {_first_lines(error)}") from error
-    except (RuntimeError, NotImplementedError, AttributeError) as error:
-        if load_in is None:
-            raise
-        raise UserError(
-            f"--load_in {load_in} does not work on {place}: {_first_lines(error)}"
-        ) from error
-    if direct is not None:
-        mend_model(model, read_gguf_header(direct))
-    if choice.weights is not None and any(p.is_meta for p in model.parameters()):
+    return options
+
+
+def _with_weights(model: Any, weights: Path, device_map: str | None) -> Any:
+    """A model with finetuned weights in it, or an adapter's added to its own."""
+    if any(p.is_meta for p in model.parameters()):
         raise UserError(
             f"--device_map {device_map} keeps a part of this model outside its devices, where no "
             "finetuned weights can be loaded into it"
         )
-    if choice.weights is not None and choice.weights.is_dir():
+    if weights.is_dir():
         from utils.adapters import merge_adapter
 
-        model = merge_adapter(model, choice.weights)
-    elif choice.weights is not None:
-        _load_weights(model, choice.weights)
-    return (model if "device_map" in options else model.to(place)).eval()
+        return merge_adapter(model, weights)
+    put_weights(model, weights)
+    return model
 
 
 def _check_load_in(choice: ModelChoice, load_in: str) -> None:
@@ -166,8 +233,7 @@ def _quantization(load_in: str, dtype: torch.dtype) -> Any:
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     except (ImportError, OSError, RuntimeError) as error:
         raise UserError(
-            f"--load_in {load_in} needs bitsandbytes, which does not work here: "
-            f"{_first_lines(error)}"
+            f"--load_in {load_in} needs bitsandbytes, which does not work here: {reason_of(error)}"
         ) from error
     if load_in == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
@@ -185,6 +251,7 @@ def _source(choice: ModelChoice) -> tuple[str, dict[str, Any]]:
     if choice.is_gguf:
         return str(converted_folder(Path(choice.source))), {}
     if Path(choice.source).is_dir():
+        check_model_folder(Path(choice.source))
         return choice.source, {}
     return choice.source, {"token": hub_token()}
 
@@ -196,17 +263,3 @@ def _direct_gguf(choice: ModelChoice) -> Path | None:
     if choice.named is not None:
         return gguf_file(choice.named)
     return Path(choice.source) if choice.is_gguf else None
-
-
-def _load_weights(model: Any, path: Path) -> None:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        missing = model.load_state_dict(state, strict=False)
-    except Exception as error:
-        raise UserError(f"{path} holds no weights of this model: {_first_lines(error)}") from error
-    if missing.unexpected_keys or len(missing.missing_keys) == len(model.state_dict()):
-        raise UserError(f"{path} holds weights of another model: {missing.unexpected_keys[:3]}")
-
-
-def _first_lines(error: BaseException) -> str:
-    return " ".join(str(error).split("\n")[:2])[:400]

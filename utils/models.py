@@ -6,18 +6,17 @@ within a second.
 """
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.architectures import check_architecture, refuse_by_name
+from utils.architectures import refuse_by_name
 from utils.errors import UserError
 from utils.gguf_conversion import known_folder
 from utils.gguf_header import read_gguf_header
-from utils.json_files import NOT_JSON
 from utils.model_cache import file_hash
+from utils.model_config import read_numbers
 from utils.named_models import BUNDLED, NamedModel, find_named, suggestion
 from utils.paths import REPOSITORY
 
@@ -25,9 +24,6 @@ LLAMA_LAYERS = {"7b": 32, "13b": 40, "70b": 80}
 LLAMA_WIDTH = {"7b": 4096, "13b": 5120, "70b": 8192}
 BUNDLED_LABEL = BUNDLED.label
 LLAMA_CONTEXT = 4096
-_LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")
-_WIDTH_KEYS = ("hidden_size", "n_embd", "d_model")
-_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx")
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".json")
 _SAMPLE = 1 << 20
 
@@ -184,7 +180,7 @@ def read_shape(choice: ModelChoice) -> ModelShape:
         return _gguf_shape(Path(choice.source))
     folder = Path(choice.source)
     folder = folder if folder.is_dir() else hub_snapshot(choice)
-    return _config_shape(folder / "config.json", choice.source)
+    return ModelShape(*read_numbers(folder / "config.json", choice.source)[:3])
 
 
 def hub_snapshot(choice: ModelChoice) -> Path:
@@ -243,32 +239,10 @@ def _sampled_hash(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _config_shape(path: Path, where: str) -> ModelShape:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        kind = str(config.get("model_type", ""))
-        flagged = bool(config.get("is_encoder_decoder"))
-        # a model of text and images keeps the language model's numbers apart
-        config = config.get("text_config") or config
-        flagged = flagged or bool(config.get("is_encoder_decoder"))
-    except (OSError, AttributeError, *NOT_JSON) as error:
-        raise UserError(f"{path} is not a readable model config: {error}") from error
-    if flagged:
-        raise UserError(
-            f"{where}: architecture {kind!r} is no decoder-only language model "
-            "and cannot be steered"
-        )
-    if kind:
-        check_architecture(kind, where)
-    keys = (_LAYER_KEYS, _WIDTH_KEYS, _CONTEXT_KEYS)
-    found = [next((config[k] for k in ks if isinstance(config.get(k), int)), None) for ks in keys]
-    return ModelShape(*found)
-
-
 def _gguf_shape(path: Path) -> ModelShape:
     folder = known_folder(path)
     if folder is not None:
-        return _config_shape(folder / "config.json", str(path))
+        return ModelShape(*read_numbers(folder / "config.json", str(path))[:3])
     header = read_gguf_header(path)
     architecture = header.architecture
     refuse_by_name(architecture, str(path))
