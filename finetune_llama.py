@@ -29,7 +29,8 @@ from utils import arguments, flag_values, script
 from utils.artifacts import fingerprint, must_make, sha256_file
 from utils.data import load_ab_items
 from utils.errors import UserError
-from utils.models import ModelChoice, ModelShape, weights_fingerprint
+from utils.models import ModelChoice, ModelShape
+from utils.weights_identity import weights_fingerprint
 
 if TYPE_CHECKING:
     from utils.finetuning import Example

@@ -34,9 +34,10 @@ from utils.artifacts import (
 )
 from utils.data import load_ab_items
 from utils.errors import UserError
-from utils.models import ModelChoice, ModelShape, weights_fingerprint
+from utils.models import ModelChoice, ModelShape
 from utils.paths import Paths
 from utils.ranks import Ranks
+from utils.weights_identity import weights_fingerprint
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper

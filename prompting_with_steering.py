@@ -31,9 +31,10 @@ import behaviors
 from utils import arguments, commands, flag_values, script
 from utils.artifacts import load_tensor, sha256_file
 from utils.errors import UserError
-from utils.models import ModelChoice, ModelShape, weights_fingerprint
+from utils.models import ModelChoice, ModelShape
 from utils.paths import Paths, ResultName
 from utils.ranks import Ranks
+from utils.weights_identity import weights_fingerprint
 
 if TYPE_CHECKING:
     from utils.dose import SteeringVector

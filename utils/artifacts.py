@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from utils.durable import write_bytes, write_file
 from utils.errors import UserError
 from utils.paths import record_path
-from utils.provenance import command_line, versions
+from utils.provenance import command_line, same_weights, versions
 
 if TYPE_CHECKING:
     import torch
@@ -140,8 +140,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [
         f"{key}: {old.get(key, '(absent)')} -> {new.get(key, '(absent)')}"
         for key in keys
-        if old.get(key) != new.get(key)
+        if not _same_input(key, old.get(key), new.get(key))
     ]
+
+
+def _same_input(key: str, old: Any, new: Any) -> bool:
+    if key == "weights" and isinstance(new, str):
+        return same_weights(old, new)
+    return bool(old == new)
 
 
 def state(path: Path, inputs: Mapping[str, Any]) -> tuple[State, list[str]]:
