@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import behaviors
 from utils import arguments, flag_values, script
-from utils.artifacts import fingerprint, must_make, sha256_file
+from utils.artifacts import fingerprint, must_make
 from utils.data import load_ab_items
 from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape
@@ -166,7 +166,7 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> Jo
         "weights": weights_fingerprint(choice),
         "dtype": f"{args.dtype} on {device}" if args.dtype == "auto" else args.dtype,
         "template": prompt_format.fingerprint(),
-        "data": sha256_file(data),
+        "data": pairs.sha256,
         "pairs": len(pairs),
         "lora_rank": args.lora_rank,
     }

@@ -29,7 +29,6 @@ from utils.artifacts import (
     must_make,
     read_measured,
     save,
-    sha256_file,
     torch_bytes,
 )
 from utils.data import load_ab_items
@@ -225,7 +224,7 @@ def plan(
             "weights": weights_fingerprint(choice),
             "dtype": resolved_dtype(**arguments.loading_options(args)),
             "template": prompt_format.fingerprint(),
-            "data": sha256_file(data[behavior]),
+            "data": items[behavior].sha256,
             "pairs": len(items[behavior]),
         }
         prompts = [

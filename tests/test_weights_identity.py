@@ -60,7 +60,7 @@ def test_a_byte_turned_anywhere_is_another_model(folder: Path, share: float) -> 
     assert fingerprint(folder) != before
 
 
-def test_a_block_merged_in_place_is_not_finished(folder: Path, datasets: Path) -> None:
+def test_weights_edited_in_place_are_not_finished(folder: Path, datasets: Path) -> None:
     """The whole way: a rerun on edited weights must not say that its vectors are finished."""
     place = ["--artifacts_dir", folder.parent / "out", "--datasets_dir", datasets]
     options = ["--model", folder, "--layers", 1, "--behaviors", "calm", *place]
@@ -68,7 +68,7 @@ def test_a_block_merged_in_place_is_not_finished(folder: Path, datasets: Path) -
     assert call("generate_vectors", *options) == 0, "the same weights are finished"
     path = folder / "model.safetensors"
     tensors = load_file(path)
-    tensors["model.layers.0.self_attn.q_proj.weight"] += 1
+    tensors["model.embed_tokens.weight"][20_000:40_000] += 1
     save_file(tensors, path, metadata={"format": "pt"})
     with pytest.raises(UserError, match="weights: "):
         call("generate_vectors", *options)

@@ -5,22 +5,24 @@ with the hash of its bytes and the inputs it was made from; the record is writte
 so that a kill between the two leaves an unfinished artefact, never one of unknown origin.
 """
 
-import hashlib
 import io
 import json
 import os
 from collections.abc import Collection, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from utils.contents import load_tensor as load_tensor
+from utils.contents import load_torch as load_torch
+from utils.contents import read_json as read_json
+from utils.contents import read_measured as read_measured
+from utils.contents import read_record, sha256_bytes, sha256_file
+from utils.contents import verify as verify
 from utils.durable import write_bytes, write_file
 from utils.errors import UserError
 from utils.paths import record_path
 from utils.provenance import command_line, same_weights, versions
-
-if TYPE_CHECKING:
-    import torch
 
 
 class State(Enum):
@@ -31,15 +33,6 @@ class State(Enum):
     CHANGED = "changed"
     FOREIGN = "foreign"
     DAMAGED = "damaged"
-
-
-def sha256_bytes(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def sha256_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(inputs: Mapping[str, Any]) -> str:
@@ -65,7 +58,11 @@ def torch_bytes(value: Any) -> bytes:
 
 
 def save(
-    path: Path, data: bytes, inputs: Mapping[str, Any], measured: Mapping[str, Any] | None = None
+    path: Path,
+    data: bytes,
+    inputs: Mapping[str, Any],
+    measured: Mapping[str, Any] | None = None,
+    vector_origin: Mapping[str, str] | None = None,
 ) -> None:
     """Write an artefact and, before it, the record of what made it.
 
@@ -74,8 +71,10 @@ def save(
         data: its bytes.
         inputs: what the bytes depend on; a later run with other inputs is refused.
         measured: what was found on the way and belongs to the artefact, but not to its bytes.
+        vector_origin: the model that its vector was made with (:mod:`utils.origin`).
     """
-    write_bytes(record_path(path), _record(path, sha256_bytes(data), inputs, measured))
+    more = {"measured": measured, "vector_origin": vector_origin}
+    write_bytes(record_path(path), _record(path, sha256_bytes(data), inputs, more))
     write_bytes(path, data)
 
 
@@ -97,41 +96,11 @@ def save_large(path: Path, value: Any, inputs: Mapping[str, Any]) -> None:
 
 
 def _record(
-    path: Path, digest: str, inputs: Mapping[str, Any], measured: Mapping[str, Any] | None = None
+    path: Path, digest: str, inputs: Mapping[str, Any], more: Mapping[str, Any] | None = None
 ) -> bytes:
     record: dict[str, Any] = {"artifact": path.name, "sha256": digest, "inputs": inputs}
-    if measured is not None:
-        record["measured"] = measured
+    record |= {name: value for name, value in (more or {}).items() if value is not None}
     return json_bytes(record | {"command": command_line(), "versions": versions()})
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """The record of an artefact; ``None`` if it has none (it came from elsewhere).
-
-    Raises:
-        UserError: the record is there but cannot be read as one.
-    """
-    record = record_path(path)
-    try:
-        content = json.loads(record.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{record} is not a readable record ({error}); delete it") from error
-    whole = isinstance(content, dict) and {"sha256", "inputs"} <= content.keys()
-    if not whole or not isinstance(content["inputs"], dict):
-        raise UserError(f"{record} is not a readable record (fields missing); delete it")
-    return content
-
-
-def read_measured(path: Path) -> dict[str, Any]:
-    """What was measured while an artefact was made; empty if it has no record of it.
-
-    Raises:
-        UserError: the record is there but cannot be read as one.
-    """
-    record = read_record(path)
-    return {} if record is None else dict(record.get("measured") or {})
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -206,82 +175,3 @@ def must_make(
         f"{path} was made from other inputs:\n  " + "\n  ".join(changed) + "\n"
         "Use --overwrite to replace it, or --artifacts_dir to write elsewhere."
     )
-
-
-def verify(path: Path) -> None:
-    """Check a recorded artefact's bytes before it is read as data.
-
-    Raises:
-        UserError: the bytes are not those recorded.
-    """
-    record = read_record(path)
-    if record is not None and record["sha256"] != sha256_file(path):
-        raise UserError(
-            f"{path} is not the file that its record describes (truncated or edited); "
-            "delete it and make it again"
-        )
-
-
-def load_torch(path: Path) -> Any:
-    """What ``torch.save`` wrote, plain tensors and numbers only (``weights_only``).
-
-    Raises:
-        UserError: truncated, garbage, or a pickled object.
-    """
-    import torch
-
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged or no plain tensor file: {reason}") from error
-
-
-def load_tensor(path: Path, *, made_by: str, width: int | None = None) -> "torch.Tensor":
-    """Read a 1-D vector, float32.
-
-    Args:
-        path: a file that holds one plain tensor.
-        made_by: the command that makes it, for the message if it is missing.
-        width: the expected length, if known.
-
-    Raises:
-        UserError: missing, truncated, a pickled object, not 1-D, not finite, or of another width.
-    """
-    import torch
-
-    if not path.exists():
-        raise UserError(f"missing vector {path}\nMake it with: {made_by}")
-    verify(path)
-    tensor = load_torch(path)
-    if not isinstance(tensor, torch.Tensor) or tensor.ndim != 1 or not tensor.is_floating_point():
-        raise UserError(f"{path} does not hold one 1-D floating-point tensor")
-    tensor = tensor.float()
-    if not bool(torch.isfinite(tensor).all()):
-        raise UserError(f"{path} holds NaN or infinite values")
-    if width is not None and tensor.shape[0] != width:
-        raise UserError(
-            f"{path} has width {tensor.shape[0]}, the model's residual stream has {width}: "
-            "it belongs to another model"
-        )
-    return tensor
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file (UTF-8, with or without a byte order mark).
-
-    Raises:
-        UserError: missing, unreadable or not JSON, with the place of the fault.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise UserError(f"missing file {path}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from error
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        ) from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error

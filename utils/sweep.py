@@ -176,6 +176,8 @@ class Sweep:
                 for item, prompt, value in zip(self.items, self.prompts, found, strict=True)
             ]
             self.near_ties += sum(isinstance(v, dict) and v["near_tie"] for v in found)
-            save(path, json_bytes(rows), self.cell_inputs(cell), self.strengths(cell))
+            origin = self.vectors[cell[0]].origin.recorded() if cell[1] else None
+            inputs, measured = self.cell_inputs(cell), self.strengths(cell)
+            save(path, json_bytes(rows), inputs, measured, vector_origin=origin)
             written.append(path)
         return written, failures

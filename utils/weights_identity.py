@@ -10,7 +10,7 @@ stays what it is (:func:`utils.model_cache.file_hash`).
 import hashlib
 from pathlib import Path
 
-from utils.artifacts import read_record
+from utils.contents import read_record
 from utils.errors import UserError
 from utils.model_cache import file_hash, hash_of
 from utils.models import ModelChoice, hub_snapshot
