@@ -165,13 +165,13 @@ def write(
     """
     from utils.vector_stats import layer_stats
 
-    missing = len(job.prompts) - len(set(found.order))
+    missing = len(set(range(len(job.prompts))) - set(found.order))
     if missing:
         raise UserError(
             f"{missing} of {len(job.prompts)} pairs are missing in {paths.artifacts}: all "
             "processes must write to the same --artifacts_dir, on a shared file system"
         )
-    if len(found.order) > len(set(found.order)):
+    if len(found.order) > len(job.prompts):
         raise UserError(
             f"some pairs of {job.behavior} were summed twice, by two runs at once; delete the "
             f"hidden .progress_ files in {paths.vector_progress(job.behavior, label).parent}"

@@ -66,6 +66,21 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def result_name(
+    args: argparse.Namespace, choice: ModelChoice, behavior: str, unit: str
+) -> ResultName:
+    """What the results of one behaviour are called, layer and strength aside."""
+    return ResultName(
+        layer=0,
+        strength=0.0,
+        unit=unit,
+        behavior=behavior,
+        **arguments.variant_parts(args),
+        **choice.result_parts(),
+        limit=args.limit,
+    )
+
+
 def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tuple[Any, Any]:
     """All sweeps, every input checked before the model is loaded; and the tokenizer."""
     from utils.evaluation import TESTS
@@ -107,28 +122,15 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
         prompt_format = PromptFormat(
             tokenizer, base=choice.base, system_prompt=system_prompts[behavior]
         )
-        name = ResultName(
-            layer=0,
-            strength=0.0,
-            unit=unit,
-            behavior=behavior,
-            **arguments.variant_parts(args),
-            **choice.result_parts(),
-            limit=args.limit,
-        )
-        inputs = model_inputs | {
-            "template": prompt_format.fingerprint(),
-            "data": items[behavior].sha256,
-            "items": len(items[behavior]),
-        }
+        data = {"data": items[behavior].sha256, "items": len(items[behavior])}
         sweep = Sweep(
             test=test,
-            name=name,
+            name=result_name(args, choice, behavior, unit),
             items=items[behavior],
             prompts=make_prompts(test, prompt_format, items[behavior]),
             vectors=vectors[behavior],
             cells=[(layer, strength) for layer in layers for strength in strengths or []],
-            inputs=inputs,
+            inputs=model_inputs | {"template": prompt_format.fingerprint()} | data,
         )
         check_lengths(sweep.prompts, shape.context, test.data(paths, behavior))
         sweep.find_pending(paths, overwrite=args.overwrite)

@@ -2,9 +2,11 @@
 
 Every artefact is written beside its place, flushed and renamed. Beside it lies a record
 with the hash of its bytes and the inputs it was made from; the record is written *first*,
-so that a kill between the two leaves an unfinished artefact, never one of unknown origin.
+so that a kill between the two leaves an unfinished artefact, never one of unknown origin. One
+lock is held for both, so that of two processes that write the same file one is last with both.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -21,7 +23,8 @@ from utils.contents import read_record, sha256_bytes, sha256_file
 from utils.contents import verify as verify
 from utils.durable import write_bytes, write_file
 from utils.errors import UserError
-from utils.paths import record_path
+from utils.locks import folder_lock
+from utils.paths import check_name, record_path
 from utils.provenance import command_line, same_weights, versions
 
 
@@ -74,13 +77,16 @@ def save(
         vector_origin: the model that its vector was made with (:mod:`utils.origin`).
     """
     more = {"measured": measured, "vector_origin": vector_origin}
-    write_bytes(record_path(path), _record(path, sha256_bytes(data), inputs, more))
-    write_bytes(path, data)
+    with folder_lock(path.parent):
+        write_bytes(record_path(path), _record(path, sha256_bytes(data), inputs, more))
+        write_bytes(path, data)
 
 
 def save_large(path: Path, value: Any, inputs: Mapping[str, Any]) -> None:
     """:func:`save` for what ``torch.save`` writes and memory should not hold twice."""
     import torch
+
+    held = contextlib.ExitStack()
 
     def write(temporary: Path) -> None:
         try:
@@ -90,9 +96,12 @@ def save_large(path: Path, value: Any, inputs: Mapping[str, Any]) -> None:
         except RuntimeError as error:  # what torch makes of a full disk
             temporary.unlink(missing_ok=True)
             raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
-        write_bytes(record_path(path), _record(path, sha256_file(temporary), inputs))
+        digest = sha256_file(temporary)
+        held.enter_context(folder_lock(path.parent))
+        write_bytes(record_path(path), _record(path, digest, inputs))
 
-    write_file(path, write)
+    with held:
+        write_file(path, write)
 
 
 def _record(
@@ -132,7 +141,12 @@ def state(path: Path, inputs: Mapping[str, Any]) -> tuple[State, list[str]]:
     return (State.CHANGED, changed) if changed else (State.FINISHED, [])
 
 
-def _check_folder(folder: Path) -> None:
+def _check_place(path: Path) -> None:
+    """Check that an artefact, whose record's name is longer, can be written."""
+    check_name(record_path(path))
+    if path.is_dir():
+        raise UserError(f"{path} is in the way: it is a folder where a file must be")
+    folder = path.parent
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
@@ -150,10 +164,10 @@ def must_make(
     any of ``measures`` was made by an earlier version, and is made again.
 
     Raises:
-        UserError: it was made from other inputs, its bytes are not those recorded, or its
-            folder cannot be written to.
+        UserError: it was made from other inputs, its bytes are not those recorded, its name is
+            too long, or its folder cannot be written to.
     """
-    _check_folder(path.parent)
+    _check_place(path)
     found, changed = state(path, inputs)
     if found is State.ABSENT:
         return True
