@@ -132,7 +132,7 @@ def test_a_journal_that_is_whole_and_wrong_is_refused(killed: Desk, what: str) -
     """It says which file to delete; then the sweep gives what it would have given."""
     killed.rewrite(WRONG[what])
     path = killed.journal
-    with pytest.raises(UserError, match="damaged at line [1-9].*delete it"):
+    with pytest.raises(UserError, match=r"damaged at line [1-9].*delete it"):
         killed.run()
     assert path.exists(), "it is not deleted unasked"
     path.unlink()
