@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from utils.contents import read_json
 from utils.errors import UserError
-from utils.json_files import check_writable, read_json
+from utils.json_files import check_writable
 from utils.listing import shortened
 from utils.paths import Paths
 

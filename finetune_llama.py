@@ -26,10 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 import behaviors
 from utils import arguments, flag_values, script
-from utils.artifacts import fingerprint, must_make, sha256_file
+from utils.artifacts import fingerprint, must_make
 from utils.data import load_ab_items
 from utils.errors import UserError
-from utils.models import ModelChoice, ModelShape, weights_fingerprint
+from utils.models import ModelChoice, ModelShape
+from utils.paths import check_name
+from utils.weights_identity import weights_fingerprint
 
 if TYPE_CHECKING:
     from utils.finetuning import Example
@@ -148,9 +150,7 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> Jo
     tests = test.load(paths, behavior, None)
     tokenizer = load_tokenizer(choice)
     prompt_format = PromptFormat(tokenizer, base=choice.base)
-    learned = [
-        prompt_format.letter_prompt(item.question, (item.matching, item.other)) for item in pairs
-    ]
+    learned = [prompt_format.letter_prompt(i.question, (i.matching, i.other)) for i in pairs]
     prompts = [prompt_format.letter_prompt(item.question, LETTERS) for item in tests]
     check_lengths(learned, shape.context, data)
     check_lengths(prompts, shape.context, test.data(paths, behavior))
@@ -165,7 +165,7 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> Jo
         "weights": weights_fingerprint(choice),
         "dtype": f"{args.dtype} on {device}" if args.dtype == "auto" else args.dtype,
         "template": prompt_format.fingerprint(),
-        "data": sha256_file(data),
+        "data": pairs.sha256,
         "pairs": len(pairs),
         "lora_rank": args.lora_rank,
     }
@@ -177,13 +177,13 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> Jo
     return Job(
         title=described.name,
         target=target,
-        figure=paths.figure(f"finetune_{stem}_model={choice.label}", behavior),
+        figure=check_name(paths.figure(f"finetune_{stem}_model={choice.label}", behavior)),
         inputs=inputs,
         examples=[Example(p.ids, list(p.letters.values())[at]) for p in learned],
         held_out=HeldOut(tests, prompts),
         tokenizer=tokenizer,
         state=(state := paths.finetuning_state(target)),
-        lock=state.with_name(f"{state.name}_lock"),
+        lock=check_name(state.with_name(f"{state.name}_lock")),
         finished=not must_make(made, inputs, overwrite=args.overwrite),
     )
 
@@ -215,7 +215,7 @@ def finetune(args: argparse.Namespace, choice: ModelChoice, job: Job, accelerato
     from utils.training import train
 
     started = time.monotonic()
-    held = lock(job.lock, "weights") if accelerator.is_main_process else None
+    held = lock(job.lock, "at work on the same weights") if accelerator.is_main_process else None
     names = ("lr", "epochs", "batch_size", "grad_accumulation", "optimizer")
     options = {name: getattr(args, name) for name in (*names, "gradient_checkpointing", "seed")}
     # a model that is to be sharded may be too large for one device

@@ -24,19 +24,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import behaviors
 from utils import arguments, script
-from utils.artifacts import (
-    fingerprint,
-    must_make,
-    read_measured,
-    save,
-    sha256_file,
-    torch_bytes,
-)
+from utils.artifacts import fingerprint, must_make, save, torch_bytes
+from utils.contents import read_measured
 from utils.data import load_ab_items
 from utils.errors import UserError
-from utils.models import ModelChoice, ModelShape, weights_fingerprint
+from utils.models import ModelChoice, ModelShape
 from utils.paths import Paths
 from utils.ranks import Ranks
+from utils.weights_identity import weights_fingerprint
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
@@ -165,13 +160,13 @@ def write(
     """
     from utils.vector_stats import layer_stats
 
-    missing = len(job.prompts) - len(set(found.order))
+    missing = len(set(range(len(job.prompts))) - set(found.order))
     if missing:
         raise UserError(
             f"{missing} of {len(job.prompts)} pairs are missing in {paths.artifacts}: all "
             "processes must write to the same --artifacts_dir, on a shared file system"
         )
-    if len(found.order) > len(set(found.order)):
+    if len(found.order) > len(job.prompts):
         raise UserError(
             f"some pairs of {job.behavior} were summed twice, by two runs at once; delete the "
             f"hidden .progress_ files in {paths.vector_progress(job.behavior, label).parent}"
@@ -224,7 +219,7 @@ def plan(
             "weights": weights_fingerprint(choice),
             "dtype": resolved_dtype(**arguments.loading_options(args)),
             "template": prompt_format.fingerprint(),
-            "data": sha256_file(data[behavior]),
+            "data": items[behavior].sha256,
             "pairs": len(items[behavior]),
         }
         prompts = [

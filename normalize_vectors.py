@@ -18,22 +18,29 @@ import argparse
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from utils import arguments, script
 from utils.artifacts import (
-    load_tensor,
     must_make,
-    read_measured,
     save,
-    sha256_file,
     torch_bytes,
 )
+from utils.contents import load_vector, read_measured
 from utils.errors import UserError
 from utils.listing import shortened
+from utils.origin import check_alike, recorded_origin
 from utils.paths import Paths
 
-Made = tuple[Path, bytes, dict[str, Any], dict[str, Any]]
+
+class Made(NamedTuple):
+    """A file to write, what goes into it and what into its record."""
+
+    path: Path
+    data: bytes
+    inputs: dict[str, Any]
+    measured: dict[str, Any]
+    vector_origin: dict[str, str] | None
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -86,9 +93,16 @@ def find_vectors(
 def normalize(
     label: str, layer: int, behaviors: list[str], paths: Paths, overwrite: bool
 ) -> tuple[list[Made], float]:
-    """Rescale the vectors of one model and layer; the files to write and the common norm."""
+    """Rescale the vectors of one model and layer; the files to write and the common norm.
+
+    Raises:
+        UserError: a vector is damaged or zero, or they were made with different models.
+    """
     sources = {b: paths.vector(b, layer, label, normalized=False) for b in behaviors}
-    vectors = {b: load_tensor(path, made_by="./generate_vectors.py") for b, path in sources.items()}
+    read = {b: load_vector(path, made_by="./generate_vectors.py") for b, path in sources.items()}
+    vectors = {b: vector for b, (vector, _) in read.items()}
+    origins = {b: recorded_origin(path) for b, path in sources.items()}
+    check_alike({sources[b]: origin for b, origin in origins.items()}, "normalised")
     norms = {b: float(v.double().norm()) for b, v in vectors.items()}
     zero = [b for b, norm in norms.items() if norm == 0]
     if zero:
@@ -98,7 +112,7 @@ def normalize(
         "kind": "normalized vector",
         "model": label,
         "layer": layer,
-        "vectors": {b: sha256_file(path) for b, path in sources.items()},
+        "vectors": {b: sha256 for b, (_, sha256) in read.items()},
     }
     made = []
     for behavior, vector in vectors.items():
@@ -108,7 +122,8 @@ def normalize(
         measured = {k: v for k, v in known.items() if k == "residual_norm"}
         if must_make(path, inputs, overwrite=overwrite, measures=measured):
             scaled = (vector.double() * (target / norms[behavior])).float()
-            made.append((path, torch_bytes(scaled), inputs, measured))
+            origin = origins[behavior].recorded()
+            made.append(Made(path, torch_bytes(scaled), inputs, measured, origin))
     return made, target
 
 
@@ -131,15 +146,15 @@ def main(args: argparse.Namespace) -> int:
         made += files
         norms[label].append(norm)
     # Nothing is written before every layer has been read and checked.
-    for path, data, inputs, measured in made:
-        save(path, data, inputs, measured)
+    for file in made:
+        save(*file)
     for label, values in norms.items():
         over = sorted({b for (m, _), has in found.items() if m == label for b in has})
         print(
             f"{label}: {len(values)} layers, norm {min(values):.3g} to {max(values):.3g}, "
             f"mean over {', '.join(over)}"
         )
-    script.print_written([path for path, *_ in made], time.monotonic() - started)
+    script.print_written([file.path for file in made], time.monotonic() - started)
     return 0
 
 

@@ -151,7 +151,7 @@ def draw(
 def write_summary(
     figures: "Figures", shown: "list[tuple[Any, list[ScoreTable]]]", paths: Paths
 ) -> None:
-    from utils.artifacts import write_bytes
+    from utils.durable import write_bytes
     from utils.summary import as_csv, as_markdown, summary_rows
 
     rows = [r for b, ts in shown for t in ts for r in summary_rows(b.id, figures.test, t)]

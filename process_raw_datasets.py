@@ -117,7 +117,8 @@ def make_published(
     behavior: str, files: list[Path], paths: Paths, args: argparse.Namespace
 ) -> tuple[int, int] | None:
     """Raw and processed files of one behaviour; its sizes, ``None`` for TruthfulQA and MMLU."""
-    from utils.artifacts import must_make, save, sha256_file
+    from utils.artifacts import must_make, save
+    from utils.contents import sha256_file
     from utils.json_files import json_bytes
     from utils.processing import process
     from utils.published import raw_rows, write_choice_tests

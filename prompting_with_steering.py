@@ -23,20 +23,18 @@ A killed run goes on where it stood; finished cells are skipped. Next: ./plot_re
 """
 
 import argparse
+import functools
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import behaviors
-from utils import arguments, commands, flag_values, script
-from utils.artifacts import load_tensor, sha256_file
-from utils.errors import UserError
-from utils.models import ModelChoice, ModelShape, weights_fingerprint
+from utils import arguments, flag_values, script
+from utils.models import ModelChoice, ModelShape
+from utils.origin import Origin
 from utils.paths import Paths, ResultName
 from utils.ranks import Ranks
-
-if TYPE_CHECKING:
-    from utils.dose import SteeringVector
+from utils.weights_identity import weights_fingerprint
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -68,69 +66,25 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def load_vectors(
-    args: argparse.Namespace,
-    behavior: str,
-    layers: list[int],
-    choice: ModelChoice,
-    shape: ModelShape,
-    paths: Paths,
-) -> "dict[int, SteeringVector]":
-    """The vector of each layer, every one checked.
-
-    Raises:
-        UserError: a vector is missing, damaged or of another width, or its dose is asked for and
-            H of the layer is not known; names the command.
-    """
-    from utils.dose import SteeringVector, residual_norm
-
-    source_layers = range(999 if shape.layers is None else shape.layers)
-    if args.override_vector is not None and args.override_vector not in source_layers:
-        raise UserError(
-            f"--override_vector {args.override_vector}: {choice.label} has no such layer"
-        )
-    label = arguments.last_part(args.override_vector_model) or choice.label
-    vectors: dict[int, SteeringVector] = {}
-    folders = commands.folder_flags(args)
-    for layer in layers:
-        source = layer if args.override_vector is None else args.override_vector
-        path = paths.vector(behavior, source, label, normalized=True)
-        raw = paths.vector(behavior, source, label, normalized=False)
-        command = "./normalize_vectors.py"
-        if not raw.exists():
-            model = commands.model_flags(args)
-            if args.override_vector_model is not None:
-                model = f" --model {args.override_vector_model}"
-            generate = f"./generate_vectors.py --behaviors {behavior} --layers {source}{model}"
-            command = f"{generate}{folders} && {command}"
-        command += folders
-        vector = load_tensor(path, made_by=command, width=shape.width)
-        # under another label: a quick try of the same model (--limit), or a model alike
-        h = residual_norm(paths, behavior, layer, (choice.label, label))
-        vectors[layer] = SteeringVector(vector, sha256_file(path), h)
-        if args.doses is not None and (h is None or not vectors[layer].norm):
-            raise UserError(no_dose(args, behavior, layer, choice.label, h))
-    return vectors
-
-
-def no_dose(
-    args: argparse.Namespace, behavior: str, layer: int, label: str, h: float | None
-) -> str:
-    """Why there is no dose at a layer, and what mends it."""
-    if h is not None:
-        return f"--doses: the vector of {behavior} at layer {layer} is zero"
-    model = commands.model_flags(args) + commands.folder_flags(args)
-    return (
-        f"--doses: nobody has measured the residual stream of {label} at layer {layer}: no record "
-        f"of its vectors of {behavior} holds it\nMeasure it with: ./generate_vectors.py "
-        f"--behaviors {behavior} --layers {layer}{model}\n(it makes vectors of its own; or give "
-        "--multipliers, which need no measurement)"
+def result_name(
+    args: argparse.Namespace, choice: ModelChoice, behavior: str, unit: str
+) -> ResultName:
+    """What the results of one behaviour are called, layer and strength aside."""
+    return ResultName(
+        layer=0,
+        strength=0.0,
+        unit=unit,
+        behavior=behavior,
+        **arguments.variant_parts(args),
+        **choice.result_parts(),
+        limit=args.limit,
     )
 
 
 def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tuple[Any, Any]:
     """All sweeps, every input checked before the model is loaded; and the tokenizer."""
     from utils.evaluation import TESTS
+    from utils.vector_choice import check_vectors, load_vectors
 
     paths = arguments.get_paths(args)
     layers = arguments.check_layers(args.layers, shape, choice.label)
@@ -140,7 +94,10 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
     test = TESTS[arguments.test_type(args)]
     items = {b.id: test.load(paths, b.id, args.limit) for b in chosen}
     steered = layers if any(strengths or []) else []
-    vectors = {b.id: load_vectors(args, b.id, steered, choice, shape, paths) for b in chosen}
+    weights = functools.cache(lambda: weights_fingerprint(choice))
+    vectors = {
+        b.id: load_vectors(args, b.id, steered, choice, shape, paths, weights) for b in chosen
+    }
 
     from utils.loading import load_tokenizer, resolved_dtype
     from utils.measure import make_prompts
@@ -152,37 +109,28 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
     model_inputs: dict[str, Any] = {
         "kind": f"{test.type} results",
         "model": choice.label,
-        "weights": weights_fingerprint(choice),
+        "weights": weights(),
         "dtype": resolved_dtype(**arguments.loading_options(args)),
     }
+    # the system prompt is what a vector is tried under, not what it was made with
+    template = PromptFormat(tokenizer, base=choice.base).fingerprint()
+    now = Origin.of(model_inputs | {"template": template})
     if test.type == "open_ended":
         model_inputs["max_new_tokens"] = args.max_new_tokens
     for behavior in (b.id for b in chosen):
+        check_vectors(args, vectors[behavior], now)
         prompt_format = PromptFormat(
             tokenizer, base=choice.base, system_prompt=system_prompts[behavior]
         )
-        name = ResultName(
-            layer=0,
-            strength=0.0,
-            unit=unit,
-            behavior=behavior,
-            **arguments.variant_parts(args),
-            **choice.result_parts(),
-            limit=args.limit,
-        )
-        inputs = model_inputs | {
-            "template": prompt_format.fingerprint(),
-            "data": sha256_file(test.data(paths, behavior)),
-            "items": len(items[behavior]),
-        }
+        data = {"data": items[behavior].sha256, "items": len(items[behavior])}
         sweep = Sweep(
             test=test,
-            name=name,
+            name=result_name(args, choice, behavior, unit),
             items=items[behavior],
             prompts=make_prompts(test, prompt_format, items[behavior]),
             vectors=vectors[behavior],
             cells=[(layer, strength) for layer in layers for strength in strengths or []],
-            inputs=inputs,
+            inputs=model_inputs | {"template": prompt_format.fingerprint()} | data,
         )
         check_lengths(sweep.prompts, shape.context, test.data(paths, behavior))
         sweep.find_pending(paths, overwrite=args.overwrite)

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from llama_wrapper import LlamaWrapper
-from utils.artifacts import load_tensor
+from utils.contents import load_tensor
 from utils.data import load_ab_items
 from utils.dose import SteeringVector, residual_norm
 from utils.grid import LetterGrid

@@ -13,8 +13,9 @@ import json
 import random
 from pathlib import Path
 
-from utils.artifacts import write_bytes
-from utils.json_files import json_bytes, read_json
+from utils.contents import read_json
+from utils.durable import write_bytes
+from utils.json_files import json_bytes
 from utils.paths import REPOSITORY, Paths
 
 SEED = 0

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from utils.artifacts import sha256_file
+from utils.contents import sha256_file
 from utils.errors import UserError
 
 PACKAGE = "llama-tokenizer-js@1.2.2"

@@ -23,7 +23,7 @@ from conftest import LLAMA2, pair
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from benchmarks import llama2_tokenizer
-from utils.artifacts import sha256_bytes
+from utils.contents import sha256_bytes
 from utils.model_cache import cache_folder
 from utils.prompts import LetterPrompt, PromptFormat
 

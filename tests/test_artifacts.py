@@ -18,23 +18,13 @@ from running import ROOT, call, hidden
 from torch import Tensor
 
 from utils import vector_sums
-from utils.artifacts import (
-    State,
-    fingerprint,
-    json_bytes,
-    load_tensor,
-    must_make,
-    save,
-    sha256_bytes,
-    sha256_file,
-    state,
-    torch_bytes,
-    verify,
-    write_bytes,
-)
+from utils.artifacts import State, fingerprint, must_make, save, state, torch_bytes
+from utils.contents import load_tensor, sha256_bytes, sha256_file, verify
+from utils.durable import write_bytes
 from utils.errors import UserError
 from utils.grid import LetterGrid
 from utils.journal import Journal
+from utils.json_files import json_bytes
 from utils.one_pass import Readings
 from utils.pairs import PairOutputs
 from utils.paths import record_path

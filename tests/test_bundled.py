@@ -7,14 +7,15 @@ import torch
 from test_one_pass import slow_grid
 
 from llama_wrapper import LlamaWrapper
-from utils.artifacts import load_tensor, read_record, sha256_file
+from utils.contents import load_tensor, read_record, sha256_file
 from utils.data import load_ab_items
 from utils.grid import LetterGrid, deltas_of
-from utils.models import BUNDLED_LABEL, choose_model, read_shape, weights_fingerprint
+from utils.models import BUNDLED_LABEL, choose_model, read_shape
 from utils.one_pass import Steer, letter_probabilities, slow_last_token_outputs, slow_logits
 from utils.pairs import PairOutputs
 from utils.paths import REPOSITORY, Paths
 from utils.prompts import LetterPrompt
+from utils.weights_identity import weights_fingerprint
 
 pytestmark = pytest.mark.bundled
 PATHS = Paths(REPOSITORY, REPOSITORY / "datasets")

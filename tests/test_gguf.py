@@ -20,14 +20,15 @@ from safetensors.torch import load_file
 from small_gguf import KINDS, OLD_KINDS, SHAPE, tensors, write_gguf
 
 from utils import gguf_conversion
-from utils.artifacts import read_record, sha256_file
+from utils.contents import read_record, sha256_file
 from utils.errors import UserError
 from utils.gguf_conversion import converted_folder, known_folder
 from utils.gguf_header import read_gguf_header
 from utils.loading import load_model, load_tokenizer
 from utils.model_cache import file_hash, remembered_hash
-from utils.models import choose_model, read_shape, weights_fingerprint
+from utils.models import choose_model, read_shape
 from utils.named_models import find_named
+from utils.weights_identity import weights_fingerprint
 
 WITH_ACCENTS = "e\u0301lan, u\u0308ber, \u1100\u1161"
 

@@ -10,8 +10,9 @@ from conftest import ROWS, write_json
 from running import call
 
 from utils.artifacts import save, state
+from utils.contents import read_json
 from utils.errors import UserError
-from utils.json_files import check_writable, json_bytes, parse_json, read_json
+from utils.json_files import check_writable, json_bytes, parse_json
 from utils.model_cache import remembered_hash
 from utils.models import choose_model, read_shape
 from utils.published import raw_rows, read_jsonl

@@ -10,7 +10,7 @@ from running import call
 
 from llama_wrapper import LlamaWrapper
 from utils import loading
-from utils.artifacts import read_record
+from utils.contents import read_record
 from utils.decoding import GreedyGrid
 from utils.errors import UserError
 from utils.grid import LetterGrid

@@ -11,7 +11,7 @@ from running import artifacts, call, has_row, hidden
 
 import plot_results
 from llama_wrapper import LlamaWrapper
-from utils.artifacts import read_measured
+from utils.contents import read_measured
 from utils.errors import UserError
 from utils.models import choose_model
 from utils.one_pass import letter_probabilities, slow_last_token_outputs

@@ -10,7 +10,7 @@ from conftest import ROWS, make_wrapper
 from running import call
 from test_one_pass import prompts_of
 
-from utils.artifacts import read_measured
+from utils.contents import read_measured
 from utils.dose import SteeringVector
 from utils.errors import UserError
 from utils.one_pass import Readings, slow_outputs

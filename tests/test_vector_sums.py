@@ -9,7 +9,8 @@ from torch import Tensor
 
 import generate_vectors
 from utils import vector_sums
-from utils.artifacts import torch_bytes, write_bytes
+from utils.artifacts import torch_bytes
+from utils.durable import write_bytes
 from utils.errors import UserError
 from utils.one_pass import Readings
 from utils.paths import Paths

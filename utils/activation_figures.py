@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.artifacts import write_bytes
+from utils.durable import write_bytes
 from utils.figure_style import STYLE, Axes, Figure, MaxNLocator
 from utils.paths import Paths
 from utils.plotting import (

@@ -2,26 +2,26 @@
 
 Every artefact is written beside its place, flushed and renamed. Beside it lies a record
 with the hash of its bytes and the inputs it was made from; the record is written *first*,
-so that a kill between the two leaves an unfinished artefact, never one of unknown origin.
+so that a kill between the two leaves an unfinished artefact, never one of unknown origin. One
+lock is held for both, so that of two processes that write the same file one is last with both.
 """
 
-import hashlib
+import contextlib
 import io
 import json
 import os
 from collections.abc import Collection, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from utils.contents import read_measured, read_record, sha256_bytes, sha256_file
 from utils.durable import write_bytes, write_file
 from utils.errors import UserError
-from utils.json_files import NOT_JSON, json_bytes
-from utils.paths import record_path
-from utils.provenance import command_line, versions
-
-if TYPE_CHECKING:
-    import torch
+from utils.json_files import json_bytes
+from utils.locks import folder_lock
+from utils.paths import check_name, record_path
+from utils.provenance import command_line, same_weights, versions
 
 
 class State(Enum):
@@ -32,15 +32,6 @@ class State(Enum):
     CHANGED = "changed"
     FOREIGN = "foreign"
     DAMAGED = "damaged"
-
-
-def sha256_bytes(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def sha256_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(inputs: Mapping[str, Any]) -> str:
@@ -62,7 +53,11 @@ def torch_bytes(value: Any) -> bytes:
 
 
 def save(
-    path: Path, data: bytes, inputs: Mapping[str, Any], measured: Mapping[str, Any] | None = None
+    path: Path,
+    data: bytes,
+    inputs: Mapping[str, Any],
+    measured: Mapping[str, Any] | None = None,
+    vector_origin: Mapping[str, str] | None = None,
 ) -> None:
     """Write an artefact and, before it, the record of what made it.
 
@@ -71,14 +66,19 @@ def save(
         data: its bytes.
         inputs: what the bytes depend on; a later run with other inputs is refused.
         measured: what was found on the way and belongs to the artefact, but not to its bytes.
+        vector_origin: the model that its vector was made with (:mod:`utils.origin`).
     """
-    write_bytes(record_path(path), _record(path, sha256_bytes(data), inputs, measured))
-    write_bytes(path, data)
+    more = {"measured": measured, "vector_origin": vector_origin}
+    with folder_lock(path.parent):
+        write_bytes(record_path(path), _record(path, sha256_bytes(data), inputs, more))
+        write_bytes(path, data)
 
 
 def save_large(path: Path, value: Any, inputs: Mapping[str, Any]) -> None:
     """:func:`save` for what ``torch.save`` writes and memory should not hold twice."""
     import torch
+
+    held = contextlib.ExitStack()
 
     def write(temporary: Path) -> None:
         try:
@@ -88,48 +88,20 @@ def save_large(path: Path, value: Any, inputs: Mapping[str, Any]) -> None:
         except RuntimeError as error:  # what torch makes of a full disk
             temporary.unlink(missing_ok=True)
             raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
-        write_bytes(record_path(path), _record(path, sha256_file(temporary), inputs))
+        digest = sha256_file(temporary)
+        held.enter_context(folder_lock(path.parent))
+        write_bytes(record_path(path), _record(path, digest, inputs))
 
-    write_file(path, write)
+    with held:
+        write_file(path, write)
 
 
 def _record(
-    path: Path, digest: str, inputs: Mapping[str, Any], measured: Mapping[str, Any] | None = None
+    path: Path, digest: str, inputs: Mapping[str, Any], more: Mapping[str, Any] | None = None
 ) -> bytes:
     record: dict[str, Any] = {"artifact": path.name, "sha256": digest, "inputs": inputs}
-    if measured is not None:
-        record["measured"] = measured
+    record |= {name: value for name, value in (more or {}).items() if value is not None}
     return json_bytes(record | {"command": command_line(), "versions": versions()})
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """The record of an artefact; ``None`` if it has none (it came from elsewhere).
-
-    Raises:
-        UserError: the record is there but cannot be read as one.
-    """
-    record = record_path(path)
-    try:
-        content = json.loads(record.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, *NOT_JSON) as error:
-        raise UserError(f"{record} is not a readable record ({error}); delete it") from error
-    whole = isinstance(content, dict) and {"sha256", "inputs"} <= content.keys()
-    parts = [content["inputs"], content.get("measured") or {}] if whole else [None]
-    if not all(isinstance(part, dict) for part in parts):
-        raise UserError(f"{record} is not a readable record (fields missing); delete it")
-    return content
-
-
-def read_measured(path: Path) -> dict[str, Any]:
-    """What was measured while an artefact was made; empty if it has no record of it.
-
-    Raises:
-        UserError: the record is there but cannot be read as one.
-    """
-    record = read_record(path)
-    return {} if record is None else dict(record.get("measured") or {})
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -138,8 +110,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [
         f"{key}: {old.get(key, '(absent)')} -> {new.get(key, '(absent)')}"
         for key in keys
-        if old.get(key) != new.get(key)
+        if not _same_input(key, old.get(key), new.get(key))
     ]
+
+
+def _same_input(key: str, old: Any, new: Any) -> bool:
+    if key == "weights" and isinstance(new, str):
+        return same_weights(old, new)
+    return bool(old == new)
 
 
 def state(path: Path, inputs: Mapping[str, Any]) -> tuple[State, list[str]]:
@@ -155,7 +133,12 @@ def state(path: Path, inputs: Mapping[str, Any]) -> tuple[State, list[str]]:
     return (State.CHANGED, changed) if changed else (State.FINISHED, [])
 
 
-def _check_folder(folder: Path) -> None:
+def _check_place(path: Path) -> None:
+    """Check that an artefact, whose record's name is longer, can be written."""
+    check_name(record_path(path))
+    if path.is_dir():
+        raise UserError(f"{path} is in the way: it is a folder where a file must be")
+    folder = path.parent
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
@@ -173,10 +156,10 @@ def must_make(
     any of ``measures`` was made by an earlier version, and is made again.
 
     Raises:
-        UserError: it was made from other inputs, its bytes are not those recorded, or its
-            folder cannot be written to.
+        UserError: it was made from other inputs, its bytes are not those recorded, its name is
+            too long, or its folder cannot be written to.
     """
-    _check_folder(path.parent)
+    _check_place(path)
     found, changed = state(path, inputs)
     if found is State.ABSENT:
         return True
@@ -198,62 +181,3 @@ def must_make(
         f"{path} was made from other inputs:\n  " + "\n  ".join(changed) + "\n"
         "Use --overwrite to replace it, or --artifacts_dir to write elsewhere."
     )
-
-
-def verify(path: Path) -> None:
-    """Check a recorded artefact's bytes before it is read as data.
-
-    Raises:
-        UserError: the bytes are not those recorded.
-    """
-    record = read_record(path)
-    if record is not None and record["sha256"] != sha256_file(path):
-        raise UserError(
-            f"{path} is not the file that its record describes (truncated or edited); "
-            "delete it and make it again"
-        )
-
-
-def load_torch(path: Path) -> Any:
-    """What ``torch.save`` wrote, plain tensors and numbers only (``weights_only``).
-
-    Raises:
-        UserError: truncated, garbage, or a pickled object.
-    """
-    import torch
-
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged or no plain tensor file: {reason}") from error
-
-
-def load_tensor(path: Path, *, made_by: str, width: int | None = None) -> "torch.Tensor":
-    """Read a 1-D vector, float32.
-
-    Args:
-        path: a file that holds one plain tensor.
-        made_by: the command that makes it, for the message if it is missing.
-        width: the expected length, if known.
-
-    Raises:
-        UserError: missing, truncated, a pickled object, not 1-D, not finite, or of another width.
-    """
-    import torch
-
-    if not path.exists():
-        raise UserError(f"missing vector {path}\nMake it with: {made_by}")
-    verify(path)
-    tensor = load_torch(path)
-    if not isinstance(tensor, torch.Tensor) or tensor.ndim != 1 or not tensor.is_floating_point():
-        raise UserError(f"{path} does not hold one 1-D floating-point tensor")
-    tensor = tensor.float()
-    if not bool(torch.isfinite(tensor).all()):
-        raise UserError(f"{path} holds NaN or infinite values")
-    if width is not None and tensor.shape[0] != width:
-        raise UserError(
-            f"{path} has width {tensor.shape[0]}, the model's residual stream has {width}: "
-            "it belongs to another model"
-        )
-    return tensor

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from utils.check_report import Finding, Severity, items_text
+from utils.contents import read_json
 from utils.data import ABFields, answer_letter
 from utils.errors import UserError
-from utils.json_files import read_json
 
 _CHOICE = re.compile(r"^[ \t]*\(([A-Z])\)", re.MULTILINE)
 _MARKER = "choices:"

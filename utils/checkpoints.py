@@ -13,10 +13,10 @@ from accelerate.utils import broadcast_object_list, extract_model_from_parallel
 from safetensors import SafetensorError
 from safetensors.torch import load_model
 
-from utils.artifacts import write_bytes
-from utils.durable import flush
+from utils.contents import read_json
+from utils.durable import flush, write_bytes
 from utils.errors import UserError
-from utils.json_files import json_bytes, read_json
+from utils.json_files import json_bytes
 
 _PREFIX, _RUN = "step_", "run.json"
 

@@ -1,15 +1,25 @@
 """Reading and checking contrast pairs and A/B test questions."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from utils.contents import read_contents, read_json
 from utils.errors import UserError
-from utils.json_files import check_writable, read_json
+from utils.json_files import check_writable
 
+T = TypeVar("T")
 _LETTER = re.compile(r"\s*\(([A-Z])\)")
+
+
+class Items(list[T]):
+    """What was read from a file, and the SHA-256 of the very bytes that it was read from."""
+
+    def __init__(self, items: Iterable[T], sha256: str) -> None:
+        super().__init__(items)
+        self.sha256 = sha256
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ def answer_letter(answer: Any) -> str | None:
     return match[1] if match else None
 
 
-def load_rows(path: Path, *, made_by: str) -> list[dict[str, Any]]:
+def load_rows(path: Path, *, made_by: str) -> Items[dict[str, Any]]:
     """Read a JSON list of objects.
 
     Raises:
@@ -66,17 +76,18 @@ def load_rows(path: Path, *, made_by: str) -> list[dict[str, Any]]:
     """
     if not path.exists():
         raise UserError(f"missing data file {path}\n{made_by}")
-    rows = read_json(path)
+    contents = read_contents(path)
+    rows = read_json(contents)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{path} must hold a JSON list of objects")
     if not rows:
         raise UserError(f"{path} is empty: it must hold at least one item")
-    return rows
+    return Items(rows, contents.sha256)
 
 
 def load_ab_items(
     path: Path, *, made_by: str, names: ABFields = ABFields(), limit: int | None = None
-) -> list[ABItem]:
+) -> Items[ABItem]:
     """Read contrast pairs or A/B tests and check every item.
 
     Args:
@@ -87,11 +98,12 @@ def load_ab_items(
     Raises:
         UserError: naming the file, the item and the fault.
     """
+    rows = load_rows(path, made_by=made_by)
     items = [
         _checked_item(row, names, where=f"{path}, item {number}")
-        for number, row in enumerate(load_rows(path, made_by=made_by), 1)
+        for number, row in enumerate(rows, 1)
     ]
-    return items[:limit]
+    return Items(items[:limit], rows.sha256)
 
 
 def _checked_item(row: dict[str, Any], names: ABFields, where: str) -> ABItem:
@@ -117,18 +129,18 @@ def _checked_item(row: dict[str, Any], names: ABFields, where: str) -> ABItem:
     return ABItem(question, matching, other, kept)
 
 
-def load_open_items(path: Path, *, made_by: str, limit: int | None = None) -> list[OpenItem]:
+def load_open_items(path: Path, *, made_by: str, limit: int | None = None) -> Items[OpenItem]:
     """Read open-ended questions and check every one.
 
     Raises:
         UserError: naming the file, the item and the fault.
     """
-    items = []
-    for number, row in enumerate(load_rows(path, made_by=made_by), 1):
+    items, rows = [], load_rows(path, made_by=made_by)
+    for number, row in enumerate(rows, 1):
         question = row.get("question")
         if not isinstance(question, str) or not question.strip():
             raise UserError(f"{path}, item {number}: question must be a text that is not empty")
         kept = {"question": question}
         check_writable(kept, f"{path}, item {number}")
         items.append(OpenItem(question, kept))
-    return items[:limit]
+    return Items(items[:limit], rows.sha256)

@@ -5,13 +5,16 @@ H the median length of the residual stream at the steered tokens of the layer wh
 ``generate_vectors.py`` measures H and keeps it in the record of the layer's vector.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.artifacts import read_measured
+from utils.contents import read_record
 from utils.errors import UserError
-from utils.paths import DOSE, Paths
+from utils.origin import UNKNOWN, Origin, vector_origin
+from utils.paths import DOSE, Paths, record_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,11 +28,15 @@ class SteeringVector:
         vector: shape (width,).
         sha256: hash of its file.
         residual_norm: H of the layer where it is added; ``None`` if nobody has measured it.
+        path: its file; ``None`` if it was not read from one.
+        origin: the model that it was made with, as far as records tell.
     """
 
     vector: "Tensor"
     sha256: str
     residual_norm: float | None
+    path: Path | None = None
+    origin: Origin = UNKNOWN
 
     @property
     def norm(self) -> float:
@@ -52,7 +59,9 @@ class SteeringVector:
         return multiplier * self.norm / self.residual_norm if self.residual_norm else None
 
 
-def residual_norm(paths: Paths, behavior: str, layer: int, models: Sequence[str]) -> float | None:
+def residual_norm(
+    paths: Paths, behavior: str, layer: int, models: Sequence[str], weights: str | None = None
+) -> float | None:
     """H of a layer from the record of its vector, raw or normalised, of the first model with one.
 
     Args:
@@ -60,11 +69,28 @@ def residual_norm(paths: Paths, behavior: str, layer: int, models: Sequence[str]
         behavior: whose pairs have measured it.
         layer: where something is to be added.
         models: names in file names: the steered model's, and others that stand for it.
+        weights: the steered model's, if they are to be checked: under its own name nothing counts
+            that was measured on others.
+
+    Raises:
+        UserError: a record is not readable, or its length is none.
     """
     for model in models:
         for normalized in (False, True):
             path = paths.vector(behavior, layer, model, normalized=normalized)
-            measured = read_measured(path).get("residual_norm")
-            if measured is not None:
-                return float(measured)
+            record = read_record(path)
+            measured = None if record is None else record.get("measured", {}).get("residual_norm")
+            if measured is None:
+                continue
+            own = vector_origin(paths, behavior, layer, model, normalized=normalized)
+            if weights is not None and model == models[0] and not own.is_of(weights):
+                continue
+            if not _is_length(measured):
+                raise UserError(f"{record_path(path)}: residual_norm is no length: {measured!r}")
+            return float(measured)
     return None
+
+
+def _is_length(value: object) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and 0 <= float(str(value)) < math.inf

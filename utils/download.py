@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from utils.artifacts import save, sha256_file
+from utils.artifacts import save
+from utils.contents import sha256_file
 from utils.errors import UserError
 from utils.sources import Source
 

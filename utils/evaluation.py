@@ -11,10 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.artifacts import verify
-from utils.data import ABFields, ABItem, OpenItem, answer_letter, load_ab_items, load_open_items
+from utils.contents import read_json, read_verified
+from utils.data import (
+    ABFields,
+    ABItem,
+    Items,
+    OpenItem,
+    answer_letter,
+    load_ab_items,
+    load_open_items,
+)
 from utils.errors import UserError
-from utils.json_files import check_writable, read_json
+from utils.json_files import check_writable
 from utils.paths import Paths
 from utils.stats import matching_share
 
@@ -41,7 +49,7 @@ class LetterTest:
     fields: ABFields
     score_name: str
 
-    def load(self, paths: Paths, behavior: str, limit: int | None) -> list[ABItem]:
+    def load(self, paths: Paths, behavior: str, limit: int | None) -> Items[ABItem]:
         """The questions, every one checked.
 
         Raises:
@@ -102,7 +110,7 @@ class OpenTest:
     def data(self, paths: Paths, behavior: str) -> Path:
         return paths.test_data(behavior, "open_ended")
 
-    def load(self, paths: Paths, behavior: str, limit: int | None) -> list[OpenItem]:
+    def load(self, paths: Paths, behavior: str, limit: int | None) -> Items[OpenItem]:
         """The questions, every one checked.
 
         Raises:
@@ -198,17 +206,17 @@ LETTER_TESTS = {test.type: test for test in (AB, *CHOICE_TESTS)}
 TESTS: dict[str, Test] = {**LETTER_TESTS, OPEN_ENDED.type: OPEN_ENDED}
 
 
-def read_results(path: Path) -> list[dict[str, Any]]:
+def read_results(path: Path) -> Items[dict[str, Any]]:
     """The rows of one result file, this toolkit's or a published one.
 
     Raises:
         UserError: not the bytes that were recorded, not JSON, no list of rows, or one
             that JSON cannot hold.
     """
-    verify(path)
-    rows = read_json(path)
+    contents = read_verified(path)
+    rows = read_json(contents)
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{path} holds no list of result rows")
     for number, row in enumerate(rows, 1):
         check_writable(row, f"{path}, row {number}")
-    return rows
+    return Items(rows, contents.sha256)

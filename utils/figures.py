@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from behaviors import Behavior
-from utils.artifacts import write_bytes
+from utils.durable import write_bytes
 from utils.evaluation import Test
 from utils.paths import MULTIPLIER, Paths, ResultName, other_unit
 from utils.plotting import CategoryLine, Line, Panel, category_figure, line_figure

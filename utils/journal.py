@@ -5,14 +5,19 @@ was cut off by a kill is dropped and computed again; any other damage is an erro
 journal is data that will end up in a result.
 """
 
-import fcntl
 import json
-import os
 import zlib
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from utils.errors import UserError
+from utils.file_system import append, sync, writing
+from utils.locks import lock
+
+
+def damaged(path: Path, what: str) -> UserError:
+    return UserError(f"{path} is damaged {what}; delete it to start the sweep again")
 
 
 def _encode(value: Any) -> bytes:
@@ -36,10 +41,8 @@ def _values(data: bytes, path: Path) -> tuple[list[Any], int]:
     for number, line in enumerate(lines, 1):
         try:
             values.append(_decode(line))
-        except ValueError as error:
-            raise UserError(
-                f"{path} is damaged at line {number}; delete it to start the sweep again"
-            ) from error
+        except (ValueError, RecursionError) as error:
+            raise damaged(path, f"at line {number}") from error
     return values, sum(map(len, lines))
 
 
@@ -47,9 +50,13 @@ def read_journal(path: Path) -> tuple[Any, list[Any]]:
     """Header and entries of a journal that nobody writes to; ``None`` and none if it is empty.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged, or cannot be read.
     """
-    values, _ = _values(path.read_bytes(), path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    values, _ = _values(data, path)
     return (values[0], values[1:]) if values else (None, [])
 
 
@@ -68,18 +75,10 @@ class Journal:
         self.path = path
         self.header = header
         self.entries: list[Any] = []
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
 
     def __enter__(self) -> "Journal":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.path, "a+b")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.close()
-            raise UserError(
-                f"another process is at work on the same sweep ({self.path} is locked)"
-            ) from error
+        self._file = lock(self.path, "at work on the same sweep")
         try:
             self._load()
         except BaseException:
@@ -89,9 +88,10 @@ class Journal:
 
     def _load(self) -> None:
         assert self._file is not None
-        self._file.seek(0)
-        values, length = _values(self._file.read(), self.path)
-        self._file.truncate(length)
+        with writing(self.path):
+            self._file.seek(0)
+            values, length = _values(self._file.readall(), self.path)
+            self._file.truncate(length)
         if values:
             self.header, self.entries = values[0], values[1:]
         else:
@@ -106,12 +106,16 @@ class Journal:
 
     def _write(self, value: Any) -> None:
         assert self._file is not None
-        self._file.write(_encode(value))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with writing(self.path):
+            append(self._file, _encode(value))
+            sync(self._file.fileno())
 
     def append(self, entry: Any) -> None:
-        """Add one finished unit; it is on disk when this returns."""
+        """Add one finished unit; it is on disk when this returns.
+
+        Raises:
+            UserError: it cannot be written; those before it are kept.
+        """
         self._write(entry)
         self.entries.append(entry)
 

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
@@ -83,18 +82,3 @@ def parse_json(data: bytes, where: object) -> Any:
     except ValueError as error:
         reason = "a number in it has too many digits"
         raise UserError(f"{where} cannot be read as JSON: {reason}") from error
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file (see :func:`parse_json`).
-
-    Raises:
-        UserError: missing, unreadable or not JSON, with the place of the fault.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"missing file {path}") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return parse_json(data, path)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from utils.artifacts import fingerprint, sha256_bytes
+from utils.artifacts import fingerprint
+from utils.contents import sha256_bytes
 from utils.errors import UserError
 from utils.judge_api import CallFailed, JudgeClient
 from utils.judge_cache import AnswerCache, Call, is_final

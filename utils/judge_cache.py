@@ -6,16 +6,18 @@ or on the order of the answers.
 """
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.artifacts import fingerprint, write_bytes
+from utils.artifacts import fingerprint
+from utils.contents import read_json
+from utils.durable import write_bytes
 from utils.errors import UserError
-from utils.json_files import json_bytes, read_json
+from utils.json_files import json_bytes
 from utils.judge_reply import read_reply
+from utils.locks import lock
 
 # A reply without a score is asked for again this often, then it is missing.
 ASKED_AT_MOST = 3
@@ -95,17 +97,5 @@ class AnswerCache:
         Raises:
             UserError: another process is at work on this behaviour.
         """
-        path = self.folder / f"{behavior}.lock"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(path, "ab")  # noqa: SIM115 - closed below; it is the lock
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UserError(
-                    f"another process is judging {behavior} ({path} is locked)"
-                ) from error
+        with lock(self.folder / f"{behavior}.lock", f"judging {behavior}"):
             yield

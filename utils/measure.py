@@ -117,6 +117,17 @@ def is_broken(value: Any) -> bool:
     return isinstance(value, list) and min(value) < 0
 
 
+def is_value(test: Test, value: Any) -> bool:
+    """Whether a journal's value is one that a run of this test gives."""
+    if isinstance(test, LetterTest):
+        whole = isinstance(value, list) and len(value) == len(LETTERS)
+        return whole and all(type(p) is float and (p == -1 or 0 <= p <= 1 + 1e-6) for p in value)
+    if not isinstance(value, dict) or type(value.get("near_tie")) is not bool:
+        return False
+    tokens = value.get("tokens")
+    return isinstance(tokens, list) and all(type(token) is int and token >= 0 for token in tokens)
+
+
 def result_row(
     test: Test, item: ABItem | OpenItem, prompt: Any, value: Any, tokenizer: Any
 ) -> dict[str, Any]:

@@ -76,7 +76,8 @@ def file_hash(path: Path) -> str:
 def remembered_hash(path: Path) -> str | None:
     """SHA-256 of a file if it was computed before and the file is the same one still.
 
-    The same means: path, size, time of the last change and inode.
+    The same means: path, size, time of the last change and inode. The time at which the system
+    saw a change counts too, since tools that copy or restore can set the other.
     """
     try:
         note = json.loads(_note(path).read_text(encoding="utf-8"))
@@ -110,5 +111,6 @@ def _identity(path: Path) -> dict[str, Any]:
         "path": str(path.resolve()),
         "size": found.st_size,
         "mtime_ns": found.st_mtime_ns,
+        "ctime_ns": found.st_ctime_ns,
         "inode": found.st_ino,
     }

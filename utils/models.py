@@ -5,7 +5,6 @@ usual), so that a wrong name, a missing token or a layer that the model does not
 within a second.
 """
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from utils.architectures import refuse_by_name
 from utils.errors import UserError
 from utils.gguf_conversion import known_folder
 from utils.gguf_header import read_gguf_header
-from utils.model_cache import file_hash
 from utils.model_config import read_numbers
 from utils.named_models import BUNDLED, NamedModel, find_named, suggestion
 from utils.paths import REPOSITORY
@@ -24,8 +22,6 @@ LLAMA_LAYERS = {"7b": 32, "13b": 40, "70b": 80}
 LLAMA_WIDTH = {"7b": 4096, "13b": 5120, "70b": 8192}
 BUNDLED_LABEL = BUNDLED.label
 LLAMA_CONTEXT = 4096
-_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".json")
-_SAMPLE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -204,39 +200,6 @@ def hub_snapshot(choice: ModelChoice) -> Path:
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"--model {choice.source}: {reason}") from error
-
-
-def weights_fingerprint(choice: ModelChoice) -> str:
-    """What tells one set of weights from another in a record.
-
-    The checksum of a named model or a GGUF file, the commit of a hub model, or a hash over names,
-    sizes, beginnings and ends of a folder's weight files (whole ones would take minutes to read).
-    """
-    if choice.named is not None:
-        found = choice.named.fingerprint
-    elif choice.is_gguf:
-        found = file_hash(Path(choice.source))
-    elif Path(choice.source).is_dir():
-        folder = Path(choice.source)
-        found = _sampled_hash(sorted(p for p in folder.iterdir() if p.suffix in _WEIGHT_SUFFIXES))
-    else:
-        found = hub_snapshot(choice).name
-    if choice.weights is None:
-        return found[:16]
-    adapter = sorted(choice.weights.glob("adapter_*")) if choice.weights.is_dir() else []
-    return f"{found[:16]}+{_sampled_hash(adapter or [choice.weights])[:16]}"
-
-
-def _sampled_hash(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size} ".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(_SAMPLE))
-            file.seek(max(0, size - _SAMPLE))
-            digest.update(file.read(_SAMPLE))
-    return digest.hexdigest()
 
 
 def _gguf_shape(path: Path) -> ModelShape:

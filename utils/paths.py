@@ -234,6 +234,29 @@ def record_path(artifact: Path) -> Path:
     return artifact.with_name(f".{artifact.name}.record")
 
 
+def check_name(path: Path) -> Path:
+    """Check that a file can have its name, before anything is made that is to go into it.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        UserError: it is longer than the file system takes; says which and by how much.
+    """
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    longest = os.pathconf(folder, "PC_NAME_MAX")
+    excess = len(os.fsencode(path.name)) - longest
+    if excess > 0:
+        raise UserError(
+            f"the file name {path.name} is {excess} bytes too long: the file system of {folder} "
+            f"takes {longest} bytes\nShorten the name of the model, the behaviour or the weights "
+            "that it is made of (a model folder can be given by a link with a short name)"
+        )
+    return path
+
+
 def check_root(folder: Path, purpose: str) -> Path:
     """Check that a root folder can be listed and written to before any work is done.
 

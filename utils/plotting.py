@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from utils import fonts
-from utils.artifacts import write_bytes
+from utils.durable import write_bytes
 from utils.figure_style import STYLE, Axes, Figure, MaxNLocator, plt, styled
 from utils.stats import Estimate
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.artifacts import must_make, save, sha256_file
+from utils.artifacts import must_make, save
 from utils.check_items import split_choices
 from utils.data import load_rows
 from utils.errors import UserError
@@ -86,18 +86,17 @@ def process(behavior: str, paths: Paths, *, seed: int = SEED, overwrite: bool = 
         UserError: an item that is no contrast pair, or too few items; nothing is written then.
     """
     raw = paths.raw_data(behavior)
-    rows = [
-        clean_row(row, f"{raw}, item {number}")
-        for number, row in enumerate(load_rows(raw, made_by="--download fetches it"), 1)
-    ]
+    read = load_rows(raw, made_by="--download fetches it")
+    rows = [clean_row(row, f"{raw}, item {number}") for number, row in enumerate(read, 1)]
     if len(rows) <= TEST_ITEMS:
         raise UserError(f"{raw} has {len(rows)} items; {TEST_ITEMS} are for testing alone")
     generate, test = split(rows, seed)
-    inputs = {"kind": "data", "raw": sha256_file(raw), "seed": seed}
+    inputs = {"kind": "data", "raw": read.sha256, "seed": seed}
     own = raw.with_name("open_ended.json")
     if own.exists():
-        asked = [_own_question(row, own) for row in load_rows(own, made_by="")]
-        inputs["open_ended"] = sha256_file(own)
+        questions = load_rows(own, made_by="")
+        asked = [_own_question(row, own) for row in questions]
+        inputs["open_ended"] = questions.sha256
     else:
         asked = [without_choices(row["question"]) for row in test]
     files = {

@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.artifacts import sha256_bytes
+from utils.contents import sha256_bytes
 from utils.errors import UserError
 from utils.templates import ChatTemplate
 

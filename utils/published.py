@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.artifacts import must_make, save, sha256_file
+from utils.artifacts import must_make, save
+from utils.contents import sha256_file
 from utils.data import load_rows
 from utils.errors import UserError
 from utils.json_files import json_bytes, parse_json

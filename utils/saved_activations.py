@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 import behaviors
 from utils import commands
-from utils.artifacts import load_torch, read_record, sha256_file, verify
+from utils.contents import load_torch, read_record, read_verified
 from utils.data import load_ab_items
 from utils.errors import UserError
 from utils.listing import numbered
 from utils.named_models import BUNDLED, find_label
+from utils.origin import Origin, check_alike, recorded_origin
 from utils.paths import Paths
 
 Floats = NDArray[np.float64]
@@ -121,7 +122,8 @@ def find_sources(args: argparse.Namespace, paths: Paths) -> list[Source]:
 
     Raises:
         UserError: nothing saved, a layer that is not saved for all behaviours, half of a pair of
-            files, or data that are missing or not those that the activations were made from.
+            files, data that are missing or not those that the activations were made from, or files
+            of one name that were made with different models.
     """
     if any(n < 0 for n in args.layers or []):
         raise UserError("--layers: layers are counted from 0")
@@ -138,12 +140,18 @@ def find_sources(args: argparse.Namespace, paths: Paths) -> list[Source]:
     sources = []
     for model, layers_of in sorted(found.items()):
         wanted = set(args.layers or set().union(*layers_of.values()))
+        origins: dict[Path, Origin] = {}
         for behavior, has in layers_of.items():
             remake = Remake(behavior, model_flags(model) + commands.folder_flags(args))
             _check_files(paths, behavior, model, wanted, has, remake)
+            for layer in sorted(wanted):
+                for sign in SIGNS:
+                    path = paths.activations(behavior, sign, layer, model)
+                    origins[path] = recorded_origin(path)
             letters = _letters(paths, behavior, model, wanted, remake)
             some = wanted != has
             sources.append(Source(behavior, model, sorted(wanted), some, letters, remake))
+        check_alike(origins, "plotted")
     return sources
 
 
@@ -195,14 +203,13 @@ def _letters(
     limited = _LIMITED.fullmatch(model)
     made_by = f"The letters of the saved activations stand in it; {OTHER_DATA}."
     items = load_ab_items(data, made_by=made_by, limit=int(limited[2]) if limited else None)
-    now = sha256_file(data)
     for layer in sorted(layers):
         for sign in SIGNS:
             path = paths.activations(behavior, sign, layer, model)
             record = read_record(path)
             inputs: dict[str, Any] = {} if record is None else record["inputs"]
             _check_count(path, inputs.get("pairs", len(items)), data, len(items), layer, remake)
-            if inputs.get("data", now) != now:
+            if inputs.get("data", items.sha256) != items.sha256:
                 raise UserError(
                     f"{path} was made from other data than {data} holds now, so its letters are "
                     f"not known\n{OTHER_DATA}; or make it again with: "
@@ -248,8 +255,7 @@ def load_answers(source: Source, layer: int, paths: Paths) -> Answers:
 def _load_matrix(path: Path) -> Floats:
     import torch
 
-    verify(path)
-    tensor = load_torch(path)
+    tensor = load_torch(read_verified(path))
     if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
         raise UserError(f"{path} does not hold one floating-point tensor")
     if tensor.ndim != 2 or tensor.shape[1] < 2:

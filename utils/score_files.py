@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.artifacts import must_make, save, sha256_file
+from utils.artifacts import must_make, save
 from utils.errors import UserError
 from utils.evaluation import read_results
 from utils.json_files import json_bytes
@@ -57,7 +57,7 @@ def make_job(name: ResultName, rubric: str, judge: Judge, paths: Paths, *, overw
         for field in ("question", "model_output"):
             if not isinstance(row.get(field), str):
                 raise UserError(f"{source}, row {number}: no text in field {field}")
-    inputs = file_inputs(judge, rubric, sha256_file(source))
+    inputs = file_inputs(judge, rubric, rows.sha256)
     calls = [make_call(judge, rubric, row) for row in rows]
     pending = must_make(target, inputs, overwrite=overwrite)
     return Job(name, target, rows, [(call.key, call) for call in calls], inputs, pending)

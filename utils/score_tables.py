@@ -3,14 +3,16 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.artifacts import read_measured
+from utils.contents import read_measured
 from utils.errors import UserError
 from utils.evaluation import LetterTest, OpenTest, Test, read_results
+from utils.origin import Origin, check_alike, recorded_origin
 from utils.paths import Paths, ResultName, other_unit
 from utils.stats import Estimate, bootstrap_category_mean, bootstrap_mean
 
@@ -167,10 +169,12 @@ def load_scores(
         without_beyond_ab: leave out questions whose matching letter is neither A nor B.
 
     Raises:
-        UserError: a damaged file, or cells that were measured on different questions.
+        UserError: a damaged file, or cells that were measured on different questions or with
+            different models of one name.
     """
     table = ScoreTable(name)
     questions: list[Any] | None = None
+    origins: dict[Path, Origin] = {}
     for cell in cells:
         named = replace(name, layer=cell[0], strength=cell[1])
         path = paths.scores(named) if isinstance(test, OpenTest) else paths.result(named)
@@ -192,8 +196,11 @@ def load_scores(
         table.scores[cell] = test.scores(rows, str(path))
         table.rows[cell] = rows
         # judged answers have the strengths in the record of the file of answers
-        converted = read_measured(paths.result(named)).get(other_unit(name.unit))
+        answers = paths.result(named)
+        origins[answers] = recorded_origin(answers)
+        converted = read_measured(answers).get(other_unit(name.unit))
         if isinstance(converted, int | float):
             table.converted[cell] = float(converted)
         table.categories = test.categories(rows)
+    check_alike(origins, "plotted")
     return table

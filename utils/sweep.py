@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,11 @@ from utils.data import ABItem, OpenItem
 from utils.dose import SteeringVector
 from utils.evaluation import Test
 from utils.json_files import json_bytes
-from utils.measure import Settings, is_broken, result_row, start_run
+from utils.measure import Settings, is_broken, is_value, result_row, start_run
 from utils.one_pass import Steer
 from utils.paths import DOSE, MULTIPLIER, UNITS, Paths, ResultName
 from utils.ranks import Ranks
-from utils.sweep_journal import Cell, SweepJournal
+from utils.sweep_journal import Cell, Schema, SweepJournal, distinct_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,11 +112,13 @@ class Sweep:
         """
         wanted = [self.cell_inputs(cell) for cell in self.cells]
         key = fingerprint({"cells": wanted, "settings": asdict(settings)})
+        schema = Schema(self.cells, len(self.items), partial(is_value, self.test))
         written: list[Path] = []
         failures: list[str] = []
         left = list(self.pending)
         while left:
-            with SweepJournal(paths, self.name.behavior, key, left, ranks) as journal:
+            journal = SweepJournal(paths, self.name.behavior, key, left, ranks, schema)
+            with journal:
                 columns = self._measure(wrapper, journal, settings, ranks, advance)
                 ranks.wait()
                 if ranks.is_main:
@@ -139,21 +142,18 @@ class Sweep:
 
         Strength 0 is computed once however many layers there are.
         """
-        distinct: dict[Cell | None, Steer | None] = {}
-        for cell in journal.cells:
-            layer, strength = cell
-            if strength:
-                delta = self.multiplier(cell) * self.vectors[layer].vector
-                distinct[cell] = Steer(layer, delta)
-            else:
-                distinct[None] = None
-        run = start_run(self.test, wrapper, self.prompts, list(distinct.values()), settings)
+        distinct = distinct_cells(journal.cells)
+        steers = [None if cell is None else self._steer(cell) for cell in distinct]
+        run = start_run(self.test, wrapper, self.prompts, steers, settings)
         advance(len(journal.finished))
         left = [batch for batch in run.batches if not journal.finished.issuperset(batch)]
         for batch in ranks.share(left):
             journal.append(batch, run.measure(batch))
             advance(len(batch))
-        return [list(distinct).index(cell if cell[1] else None) for cell in journal.cells]
+        return [distinct.index(cell if cell[1] else None) for cell in journal.cells]
+
+    def _steer(self, cell: Cell) -> Steer:
+        return Steer(cell[0], self.multiplier(cell) * self.vectors[cell[0]].vector)
 
     def _write(
         self,
@@ -177,6 +177,8 @@ class Sweep:
                 for item, prompt, value in zip(self.items, self.prompts, found, strict=True)
             ]
             self.near_ties += sum(isinstance(v, dict) and v["near_tie"] for v in found)
-            save(path, json_bytes(rows), self.cell_inputs(cell), self.strengths(cell))
+            origin = self.vectors[cell[0]].origin.recorded() if cell[1] else None
+            inputs, measured = self.cell_inputs(cell), self.strengths(cell)
+            save(path, json_bytes(rows), inputs, measured, vector_origin=origin)
             written.append(path)
         return written, failures

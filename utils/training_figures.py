@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.artifacts import write_bytes
+from utils.durable import write_bytes
 from utils.plotting import COLORS, COLUMN_WIDTH, drawing, save_figure
 
 _WINDOW = 5

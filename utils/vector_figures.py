@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.artifacts import write_bytes
+from utils.durable import write_bytes
 from utils.heat_maps import HeatMap, columns_text, heat_map_figure, matrix_text, number
 from utils.paths import Paths
 from utils.similarity import cosine_matrix, norms, principal_components, ranges, unit

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.artifacts import load_tensor
+from utils.contents import load_tensor
 from utils.errors import UserError
 from utils.listing import numbered, shortened
+from utils.origin import check_alike, recorded_origin, vector_origin
 from utils.paths import Paths
 from utils.similarity import Array, mean_known, paired_cosines, ranges
 
@@ -187,8 +188,10 @@ def read(chosen: VectorSet, keys: Sequence[Key], paths: Paths, flags: str = "") 
         flags: folder flags for the commands that messages show.
 
     Raises:
-        UserError: a file is damaged, not finite, or of another width than the model's others.
+        UserError: a file is damaged, not finite, of another width than the model's others, or made
+            with another model than they, by name the same.
     """
+    _check_origins(keys, paths)
     widths: dict[str, tuple[int, Path]] = {}
     for key in keys:
         path = paths.vector(key.behavior, key.layer, key.model, normalized=False)
@@ -210,6 +213,19 @@ def read(chosen: VectorSet, keys: Sequence[Key], paths: Paths, flags: str = "") 
     if len(models) > 1:
         groups = "; ".join(f"{', '.join(m)} (width {w})" for w, m in sorted(models.items()))
         chosen.notes.append(f"models of different widths are not compared: {groups}")
+
+
+def _check_origins(keys: Sequence[Key], paths: Paths) -> None:
+    """What bears one model's name must come from one model."""
+    for model in dict.fromkeys(key.model for key in keys):
+        origins = {}
+        for _, behavior, layer in (key for key in keys if key.model == model):
+            raw = paths.vector(behavior, layer, model, normalized=False)
+            origins[raw] = recorded_origin(raw)
+            path = paths.vector(behavior, layer, model, normalized=True)
+            if path.exists():
+                origins[path] = vector_origin(paths, behavior, layer, model, normalized=True)
+        check_alike(origins, "compared")
 
 
 def _load(path: Path, first: tuple[int, Path]) -> Array:

@@ -11,14 +11,17 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
-from utils.artifacts import load_torch, sha256_bytes, torch_bytes, write_bytes
+from utils.artifacts import torch_bytes
+from utils.contents import load_torch, sha256_bytes
+from utils.durable import write_bytes
 from utils.errors import UserError
+from utils.file_system import append, sync, writing
 from utils.locks import lock
 from utils.one_pass import Readings
 from utils.vector_stats import Moments
@@ -121,8 +124,8 @@ class VectorSums:
 
     def __init__(self, path: Path, kind: Kind) -> None:
         self.path, self.kind = path, kind
-        self._lock = lock(_lock_path(path), "vectors")
-        self._raw: BinaryIO | None = None
+        self._lock = lock(_lock_path(path), "at work on the same vectors")
+        self._raw: FileIO | None = None
         try:
             found = read_state(path, kind)
             self.state = found or State([], Moments.zero(kind.shape))
@@ -130,8 +133,11 @@ class VectorSums:
                 # what lies in the raw file belongs to a state that is not continued
                 _raw_path(path).unlink(missing_ok=True)
             if kind.keep is not None:
-                self._raw = open(_raw_path(path), "a+b")  # noqa: SIM115 (closed on exit)
-                self._raw.truncate(len(self.state.order) * kind.pair_bytes)
+                with writing(_raw_path(path)):
+                    self._raw = open(  # noqa: SIM115 (closed on exit)
+                        _raw_path(path), "a+b", buffering=0
+                    )
+                    self._raw.truncate(len(self.state.order) * kind.pair_bytes)
         except BaseException:
             self._lock.close()
             raise
@@ -157,15 +163,16 @@ class VectorSums:
         self.state.order += pairs
         if self._raw is not None:
             kept = readings.letters.to(self.kind.keep).contiguous().view(torch.uint8)
-            self._raw.write(kept.numpy().tobytes())
+            with writing(_raw_path(self.path)):
+                append(self._raw, kept.numpy().tobytes())
         if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
             self.save()
 
     def save(self) -> None:
         """Bring the state to disk: activations first, so that they never lag behind the sums."""
         if self._raw is not None:
-            self._raw.flush()
-            os.fsync(self._raw.fileno())
+            with writing(_raw_path(self.path)):
+                sync(self._raw.fileno())
         state = {
             "key": f"{self.kind.key} {self.kind.keep}",
             "order": self.state.order,

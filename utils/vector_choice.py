@@ -1,0 +1,104 @@
+"""The vectors that a steering run adds: found, read, and held against the model that is steered."""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from utils import arguments, commands
+from utils.contents import load_vector
+from utils.dose import SteeringVector, residual_norm
+from utils.errors import UserError
+from utils.models import ModelChoice, ModelShape
+from utils.origin import Origin, check_steered, vector_origin
+from utils.paths import Paths
+
+
+def load_vectors(
+    args: argparse.Namespace,
+    behavior: str,
+    layers: Sequence[int],
+    choice: ModelChoice,
+    shape: ModelShape,
+    paths: Paths,
+    weights: Callable[[], str],
+) -> dict[int, SteeringVector]:
+    """The vector of each layer, every one checked.
+
+    Args:
+        args: ``override_vector``, ``override_vector_model``, ``doses`` and the folders.
+        behavior, layers: whose vectors, and where they are added.
+        choice, shape: the model that is steered.
+        paths: where the vectors lie.
+        weights: gives the model's fingerprint; asked when all vectors are there, since it may
+            have to read all weights.
+
+    Raises:
+        UserError: a vector is missing, damaged, of another width or of other weights, or its dose
+            is asked for and H of the layer is not known; names the command.
+    """
+    source_layers = range(999 if shape.layers is None else shape.layers)
+    if args.override_vector is not None and args.override_vector not in source_layers:
+        raise UserError(
+            f"--override_vector {args.override_vector}: {choice.label} has no such layer"
+        )
+    label = arguments.last_part(args.override_vector_model) or choice.label
+    read = {}
+    for layer in layers:
+        source = layer if args.override_vector is None else args.override_vector
+        path = paths.vector(behavior, source, label, normalized=True)
+        made_by = _command(args, behavior, source, label, paths)
+        tensor, sha256 = load_vector(path, made_by=made_by, width=shape.width)
+        origin = vector_origin(paths, behavior, source, label, normalized=True)
+        read[layer] = SteeringVector(tensor, sha256, None, path, origin)
+    vectors: dict[int, SteeringVector] = {}
+    for layer, vector in read.items():
+        # under another label: a quick try of the same model (--limit), or a model alike
+        h = residual_norm(paths, behavior, layer, (choice.label, label), weights())
+        vectors[layer] = replace(vector, residual_norm=h)
+    check_vectors(args, vectors, Origin(weights()) if vectors else Origin())
+    for layer, vector in vectors.items():
+        if args.doses is not None and (vector.residual_norm is None or not vector.norm):
+            raise UserError(_no_dose(args, behavior, layer, choice.label, vector.residual_norm))
+    return vectors
+
+
+def check_vectors(
+    args: argparse.Namespace, vectors: Mapping[int, SteeringVector], now: Origin
+) -> None:
+    """Refuse vectors of another origin, unless ``--override_vector_model`` names whose are meant.
+
+    Raises:
+        UserError: see :func:`utils.origin.check_steered`.
+    """
+    if args.override_vector_model is None:
+        for vector in vectors.values():
+            if vector.path is not None:
+                check_steered(vector.path, vector.origin, now)
+
+
+def _command(args: argparse.Namespace, behavior: str, source: int, label: str, paths: Paths) -> str:
+    """What makes a vector, from what there is."""
+    folders = commands.folder_flags(args)
+    command = f"./normalize_vectors.py{folders}"
+    if paths.vector(behavior, source, label, normalized=False).exists():
+        return command
+    model = commands.model_flags(args)
+    if args.override_vector_model is not None:
+        model = f" --model {args.override_vector_model}"
+    generate = f"./generate_vectors.py --behaviors {behavior} --layers {source}{model}"
+    return f"{generate}{folders} && {command}"
+
+
+def _no_dose(
+    args: argparse.Namespace, behavior: str, layer: int, label: str, h: float | None
+) -> str:
+    """Why there is no dose at a layer, and what mends it."""
+    if h is not None:
+        return f"--doses: the vector of {behavior} at layer {layer} is zero"
+    model = commands.model_flags(args) + commands.folder_flags(args)
+    return (
+        f"--doses: nobody has measured the residual stream of {label} at layer {layer}: no record "
+        f"of its vectors of {behavior} holds it\nMeasure it with: ./generate_vectors.py "
+        f"--behaviors {behavior} --layers {layer}{model}\n(it makes vectors of its own; or give "
+        "--multipliers, which need no measurement)"
+    )
