@@ -137,7 +137,7 @@ def test_thousands_of_behaviours_are_a_short_message(tmp_path: Path) -> None:
     for number in range(1000):
         write_json(paths.generate_data(f"behaviour-{number}"), [])
     with pytest.raises(
-        UserError, match="unknown behaviour 'calm'.* and 9[0-9][0-9] more"
+        UserError, match=r"unknown behaviour 'calm'.* and 9[0-9][0-9] more"
     ) as caught:
         behaviors.load("calm", paths)
     assert len(str(caught.value)) < 600
