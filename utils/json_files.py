@@ -9,7 +9,7 @@ from utils.errors import UserError
 
 # What json raises at a text that it cannot read: no JSON, no UTF-8 or a number of 5 000 digits
 # (ValueError), or brackets within brackets within brackets.
-NOT_JSON: tuple[type[Exception], ...] = (ValueError, RecursionError)
+NOT_JSON = (ValueError, RecursionError)
 
 _DEEPEST = 100
 
