@@ -52,7 +52,16 @@ def load_pretrained(auto: Any, source: str | Path, options: Mapping[str, Any], w
             one in the files that belongs into the model and has no place in it.
         Exception: whatever else the library raises.
     """
-    model, found = _load(auto, source, options)
+    try:
+        model, found = _load(auto, source, options)
+    except RuntimeError as error:
+        if "conversion of the weights" not in str(error):
+            raise
+        # the library names them in a table for the terminal alone
+        raise UserError(
+            f"{where}: of the weights that the model keeps together in one tensor (experts, for "
+            "instance) some are not in its files or have another shape there"
+        ) from error
     prefixes = _prefixes(found["missing_keys"], found["unexpected_keys"], model.base_model_prefix)
     if len(prefixes) == 1:
         (prefix,) = prefixes
