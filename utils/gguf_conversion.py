@@ -116,7 +116,7 @@ def _write(path: Path, header: GgufHeader, target: Path) -> None:
             path.parent, dtype=torch.float32, **options
         )
         mend_tokenizer(tokenizer, header)
-        mend_model(model, header)
+        mend_ends(model.generation_config, header)
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
     except (ValueError, KeyError, ImportError) as error:
@@ -146,7 +146,7 @@ def mend_tokenizer(tokenizer: Any, header: GgufHeader) -> None:
         tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
 
 
-def mend_model(model: Any, header: GgufHeader) -> None:
+def mend_ends(generation_config: Any, header: GgufHeader) -> None:
     """Put right what transformers' reading of GGUF metadata leaves out.
 
     GGUF names one end token. Qwen's generation settings name two: an answer ends with
@@ -154,4 +154,4 @@ def mend_model(model: Any, header: GgufHeader) -> None:
     """
     if header.metadata.get("tokenizer.ggml.pre") == "qwen2":
         ends = [header.control_tokens[t] for t in _QWEN_ENDS if t in header.control_tokens]
-        model.generation_config.eos_token_id = ends or model.generation_config.eos_token_id
+        generation_config.eos_token_id = ends or generation_config.eos_token_id

@@ -5,14 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+)
 from transformers.utils import logging as transformers_logging
 
+from utils.end_tokens import EndTokens
 from utils.errors import UserError
 from utils.gguf_conversion import (
     converted_folder,
     direct_options,
-    mend_model,
+    mend_ends,
     mend_tokenizer,
     named_folder,
 )
@@ -83,6 +90,28 @@ def load_tokenizer(choice: ModelChoice) -> Any:
     return tokenizer
 
 
+def load_end_tokens(choice: ModelChoice, tokenizer: Any) -> EndTokens:
+    """Where the model's answers will end, without its weights.
+
+    Raises:
+        UserError: neither its generation settings nor its config can be read.
+    """
+    direct = _direct_gguf(choice)
+    source, options = _source(choice)
+    try:
+        config = GenerationConfig.from_pretrained(source, token=options.get("token"))
+    except OSError:
+        # as the library does: a model without the file has what its config says
+        try:
+            model_config = AutoConfig.from_pretrained(source, **options)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise UserError(f"cannot load {choice.source}: {_first_lines(error)}") from error
+        config = GenerationConfig.from_model_config(model_config)
+    if direct is not None:
+        mend_ends(config, read_gguf_header(direct))
+    return EndTokens.of(tokenizer, config, base=choice.base)
+
+
 def load_model(
     choice: ModelChoice,
     *,
@@ -129,7 +158,7 @@ def load_model(
             f"--load_in {load_in} does not work on {place}: {_first_lines(error)}"
         ) from error
     if direct is not None:
-        mend_model(model, read_gguf_header(direct))
+        mend_ends(model.generation_config, read_gguf_header(direct))
     if choice.weights is not None and any(p.is_meta for p in model.parameters()):
         raise UserError(
             f"--device_map {device_map} keeps a part of this model outside its devices, where no "
