@@ -4,6 +4,9 @@
 The model learns the token that holds the letter of one answer of every contrast pair, by
 cross-entropy, nothing else. --direction pos is the answer that matches the behaviour, neg the
 other. All weights are trained, with --layer one decoder block's, with --lora_rank an adapter.
+Weights are float32 while they are trained, and in the file: arithmetic in bfloat16 (--dtype, or a
+GPU) rounds none of them, but the model takes 4 bytes a weight. What is then loaded into a bfloat16
+model is rounded there: prompting_with_steering.py --dtype float32 keeps all of it.
 
 Full:   ./finetune_llama.py --behavior sycophancy --direction pos --model_size 7b
         accelerate launch --num_processes 8 finetune_llama.py --behavior sycophancy ...
@@ -25,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils import arguments, flag_values, script
+from utils import arguments, script, training_arguments
 from utils.artifacts import fingerprint, must_make
 from utils.data import load_ab_items
 from utils.errors import UserError
@@ -34,7 +37,7 @@ from utils.paths import check_name
 from utils.weights_identity import weights_fingerprint
 
 if TYPE_CHECKING:
-    from utils.finetuning import Example
+    from utils.finetuning import Example, Precision
     from utils.training import HeldOut
 
 GET_DATA = "The behaviour's pairs belong there; --datasets_dir names another data folder."
@@ -54,6 +57,7 @@ class Job:
     state: Path
     lock: Path
     finished: bool
+    precision: "Precision"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -70,66 +74,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--layer", type=int, metavar="L", help="train this decoder block only (default: all)"
     )
-    add_training_arguments(parser)
+    training_arguments.add_training_arguments(parser)
     arguments.add_run_arguments(parser)
     arguments.add_model_arguments(parser)
     arguments.add_folder_arguments(parser)
     return parser
-
-
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("training")
-    number, rate = flag_values.positive_int, flag_values.finite_float
-    group.add_argument("--lr", type=rate, default=1e-4, help="learning rate (default: 1e-4)")
-    group.add_argument("--epochs", type=number, default=1, metavar="N", help="(default: 1)")
-    group.add_argument(
-        "--batch_size",
-        type=number,
-        default=4,
-        metavar="N",
-        help="pairs of one optimizer step, over all processes (default: 4)",
-    )
-    group.add_argument(
-        "--grad_accumulation",
-        type=number,
-        default=1,
-        metavar="N",
-        help="compute each process's share of a step in N parts: less memory, the same numbers",
-    )
-    group.add_argument(
-        "--optimizer",
-        choices=["sgd", "adamw"],
-        default="sgd",
-        help="sgd as in the paper (default), or adamw (twice the memory for its state)",
-    )
-    group.add_argument(
-        "--gradient_checkpointing",
-        action="store_true",
-        help="keep no activations of blocks, compute them again: less memory, slower",
-    )
-    group.add_argument(
-        "--lora_rank",
-        type=number,
-        metavar="R",
-        help="train a LoRA adapter of this rank; needs a higher --lr, or --optimizer adamw",
-    )
-    group.add_argument("--seed", type=int, default=0, help="of the order of pairs (default: 0)")
-    group.add_argument(
-        "--eval_every",
-        type=number,
-        metavar="N",
-        help="also test every N steps (default: before and after only)",
-    )
-    group.add_argument(
-        "--checkpoint_every",
-        type=number,
-        default=50,
-        metavar="N",
-        help="steps between checkpoints, of which the last is kept (default: 50)",
-    )
-    arguments.add_device_arguments(
-        group, "of weights (auto: float32, with bfloat16 arithmetic on GPU)"
-    )
 
 
 def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> Job:
@@ -141,9 +90,10 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> Jo
     pairs = load_ab_items(data, made_by=GET_DATA, limit=args.limit)
 
     from utils.evaluation import LETTER_TESTS, LETTERS
-    from utils.finetuning import Example
+    from utils.finetuning import Example, precision
     from utils.loading import load_tokenizer, pick_device
-    from utils.prompts import PromptFormat, check_lengths
+    from utils.prompt_checks import check_prompts
+    from utils.prompts import PromptFormat
     from utils.training import HeldOut
 
     test = LETTER_TESTS["ab"]
@@ -152,10 +102,11 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> Jo
     prompt_format = PromptFormat(tokenizer, base=choice.base)
     learned = [prompt_format.letter_prompt(i.question, (i.matching, i.other)) for i in pairs]
     prompts = [prompt_format.letter_prompt(item.question, LETTERS) for item in tests]
-    check_lengths(learned, shape.context, data)
-    check_lengths(prompts, shape.context, test.data(paths, behavior))
+    named = check_prompts(learned, shape.context, data)
+    check_prompts(prompts, shape.context, test.data(paths, behavior))
     at = ("pos", "neg").index(args.direction)
     device = pick_device(args.device).type
+    kept = precision(args.dtype, device, adapter=args.lora_rank is not None)
     inputs = {
         "kind": "finetuned weights",
         "behavior": behavior,
@@ -163,14 +114,14 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> Jo
         "layer": "all" if args.layer is None else args.layer,
         "model": choice.label,
         "weights": weights_fingerprint(choice),
-        "dtype": f"{args.dtype} on {device}" if args.dtype == "auto" else args.dtype,
+        "dtype": f"auto on {device}" if args.dtype == "auto" else kept.described(),
         "template": prompt_format.fingerprint(),
         "data": pairs.sha256,
         "pairs": len(pairs),
         "lora_rank": args.lora_rank,
     }
     inputs |= {name: getattr(args, name) for name in ("lr", "epochs", "batch_size", "optimizer")}
-    inputs["seed"] = args.seed
+    inputs |= {"seed": args.seed} | named
     target = paths.finetuned(behavior, args.direction, args.layer, args.lora_rank, args.limit)
     stem = target.name.removesuffix(".pt").removeprefix(f"{behavior}_").replace("_finetune", "")
     made = target if args.lora_rank is None else target / "adapter_model.safetensors"
@@ -185,6 +136,7 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> Jo
         state=(state := paths.finetuning_state(target)),
         lock=check_name(state.with_name(f"{state.name}_lock")),
         finished=not must_make(made, inputs, overwrite=args.overwrite),
+        precision=kept,
     )
 
 
@@ -194,8 +146,7 @@ def prepare(args: argparse.Namespace, choice: ModelChoice, job: Job, device: str
     from utils.adapters import add_adapter
     from utils.loading import load_model
 
-    dtype = "float32" if args.dtype == "auto" else args.dtype
-    model = load_model(choice, device=device, dtype=dtype)
+    model = load_model(choice, device=device, dtype=job.precision.weights)
     wrapper = LlamaWrapper(model, job.tokenizer)
     blocks = wrapper.blocks if args.layer is None else [wrapper.blocks[args.layer]]
     if args.lora_rank is not None:
@@ -260,7 +211,7 @@ def main(args: argparse.Namespace) -> int:
     from utils.finetuning import all_agree, start_processes
     from utils.loading import pick_device
 
-    accelerator = start_processes(pick_device(args.device), args.dtype)
+    accelerator = start_processes(pick_device(args.device), job.precision.mixed)
     if not all_agree(job.finished):
         raise UserError(
             f"{job.target} is finished for some of the processes only: all must write to the same "

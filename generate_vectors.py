@@ -206,12 +206,13 @@ def plan(
     items = {b: load_ab_items(p, made_by=GET_DATA, limit=args.limit) for b, p in data.items()}
 
     from utils.loading import load_tokenizer, resolved_dtype
-    from utils.prompts import PromptFormat, check_lengths
+    from utils.prompt_checks import check_prompts
+    from utils.prompts import PromptFormat
 
     tokenizer = load_tokenizer(choice)
     prompt_format = PromptFormat(tokenizer, base=choice.base)
     jobs = []
-    for behavior in chosen:
+    for behavior, pairs in items.items():
         inputs = {
             "kind": "vector",
             "behavior": behavior,
@@ -219,15 +220,13 @@ def plan(
             "weights": weights_fingerprint(choice),
             "dtype": resolved_dtype(**arguments.loading_options(args)),
             "template": prompt_format.fingerprint(),
-            "data": items[behavior].sha256,
-            "pairs": len(items[behavior]),
+            "data": pairs.sha256,
+            "pairs": len(pairs),
         }
-        prompts = [
-            prompt_format.letter_prompt(i.question, (i.matching, i.other)) for i in items[behavior]
-        ]
-        signs = [1 if item.matching < item.other else -1 for item in items[behavior]]
+        prompts = [prompt_format.letter_prompt(i.question, (i.matching, i.other)) for i in pairs]
+        inputs |= check_prompts(prompts, shape.context, data[behavior])
+        signs = [1 if item.matching < item.other else -1 for item in pairs]
         job = Job(behavior, prompts, signs, layers, inputs)
-        check_lengths(job.prompts, shape.context, data[behavior])
         job.wanted = unfinished_files(job, label, paths, args)
         keep = args.save_activations
         job.layers = [
@@ -247,7 +246,7 @@ def main(args: argparse.Namespace) -> int:
     label = arguments.limited_label(choice.label, args.limit)
     jobs, tokenizer = plan(args, choice, shape, layers, paths)
     if args.show_tokens:
-        from utils.prompts import show_tokens
+        from utils.prompt_checks import show_tokens
 
         print(show_tokens(jobs[0].prompts[0], tokenizer, read="<- the letter, read here"))
         return 0

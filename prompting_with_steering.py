@@ -99,9 +99,10 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
         b.id: load_vectors(args, b.id, steered, choice, shape, paths, weights) for b in chosen
     }
 
-    from utils.loading import load_tokenizer, resolved_dtype
+    from utils.loading import load_end_tokens, load_tokenizer, resolved_dtype
     from utils.measure import make_prompts
-    from utils.prompts import PromptFormat, check_lengths
+    from utils.prompt_checks import check_prompts
+    from utils.prompts import PromptFormat
     from utils.sweep import Sweep
 
     tokenizer = load_tokenizer(choice)
@@ -117,22 +118,30 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
     now = Origin.of(model_inputs | {"template": template})
     if test.type == "open_ended":
         model_inputs["max_new_tokens"] = args.max_new_tokens
+        model_inputs |= load_end_tokens(choice, tokenizer).inputs()
+    answer = args.max_new_tokens if test.type == "open_ended" else None
     for behavior in (b.id for b in chosen):
         check_vectors(args, vectors[behavior], now)
         prompt_format = PromptFormat(
             tokenizer, base=choice.base, system_prompt=system_prompts[behavior]
         )
-        data = {"data": items[behavior].sha256, "items": len(items[behavior])}
+        prompts = make_prompts(test, prompt_format, items[behavior])
+        data = test.data(paths, behavior)
+        inputs = model_inputs | {
+            "template": prompt_format.fingerprint(),
+            "data": items[behavior].sha256,
+            "items": len(items[behavior]),
+        }
+        inputs |= check_prompts(prompts, shape.context, data, max_new_tokens=answer)
         sweep = Sweep(
             test=test,
             name=result_name(args, choice, behavior, unit),
             items=items[behavior],
-            prompts=make_prompts(test, prompt_format, items[behavior]),
+            prompts=prompts,
             vectors=vectors[behavior],
             cells=[(layer, strength) for layer in layers for strength in strengths or []],
-            inputs=model_inputs | {"template": prompt_format.fingerprint()} | data,
+            inputs=inputs,
         )
-        check_lengths(sweep.prompts, shape.context, test.data(paths, behavior))
         sweep.find_pending(paths, overwrite=args.overwrite)
         sweeps.append(sweep)
     return sweeps, tokenizer
@@ -143,9 +152,12 @@ def main(args: argparse.Namespace) -> int:
     choice, shape = arguments.get_model(args)
     sweeps, tokenizer = plan(args, choice, shape)
     if args.show_tokens:
-        from utils.prompts import show_tokens
+        from utils.loading import load_end_tokens
+        from utils.prompt_checks import show_tokens
 
         print(show_tokens(sweeps[0].prompts[0], tokenizer, read="<- the next token, read here"))
+        if sweeps[0].test.type == "open_ended":
+            print(load_end_tokens(choice, tokenizer).shown(tokenizer))
         return 0
     paths = arguments.get_paths(args)
     written: list[Path] = []

@@ -63,7 +63,7 @@ def measure(way: str) -> dict[str, float]:
     model = load_model(choose_model(None, None, False), device="cpu")
     recipe = Recipe(1e-4, 1, BATCH, 1, "sgd", False, 0)
     kind = Finetuner if way == WAYS[0] else EveryPosition
-    tuner = kind(model, start_processes(torch.device("cpu"), "float32"), recipe)
+    tuner = kind(model, start_processes(torch.device("cpu"), "no"), recipe)
     found, times, losses = examples(), [], []
     loading = peak_gb()
     for step in range(STEPS):

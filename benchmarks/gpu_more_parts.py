@@ -15,7 +15,7 @@ from llama_wrapper import LlamaWrapper
 from utils.data import load_ab_items
 from utils.decoding import GreedyGrid
 from utils.evaluation import OPEN_ENDED
-from utils.finetuning import Example, Finetuner, Recipe, start_processes
+from utils.finetuning import Example, Finetuner, Recipe, precision, start_processes
 from utils.generation import generate
 from utils.one_pass import Steer, letter_probabilities, slow_logits
 from utils.prompts import OpenPrompt
@@ -155,7 +155,9 @@ def finetuning(bench: Bench) -> dict[str, Any]:
     trained = wrapper.blocks[wrapper.n_layers // 2]
     wrapper.model.requires_grad_(False)
     trained.requires_grad_(True)
-    accelerator = start_processes(bench.device, "auto")
+    accelerator = start_processes(
+        bench.device, precision("auto", bench.device.type, adapter=False).mixed
+    )
     recipe = Recipe(1e-4, 1, plan.batch, 1, "sgd", False, 0)
     tuner = Finetuner(wrapper.model, accelerator, recipe)
 

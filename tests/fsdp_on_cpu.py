@@ -19,7 +19,7 @@ from utils import finetuning, script
 from utils.finetuning import Finetuner
 
 
-def start_sharded(_device: object, _dtype: str) -> Accelerator:
+def start_sharded(_device: object, _mixed: str) -> Accelerator:
     plugin = FullyShardedDataParallelPlugin(
         fsdp_version=2,
         auto_wrap_policy="transformer_based_wrap",

@@ -20,10 +20,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import pytest
 from conftest import LLAMA2, pair
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from benchmarks import llama2_tokenizer
 from utils.contents import sha256_bytes
+from utils.end_tokens import EndTokens
 from utils.model_cache import cache_folder
 from utils.prompts import LetterPrompt, PromptFormat
 
@@ -218,12 +219,16 @@ def formats(words: PreTrainedTokenizerBase) -> Iterator[tuple[str, PromptFormat]
 
 
 def table(name: str) -> list[str]:
-    """One line for each format's prompt, then one for each format and question."""
+    """A line for each format's prompt, two for the ends, one for each format and question."""
     words = tokenizer(name)
     lines = []
     for kind, formatted in formats(words):
         text = formatted.instruction("QUESTION") + "|" + formatted.separator("QUESTION")
         lines.append(f"{name} | {kind} | prompt | {text!r}")
+    for base in (False, True):
+        ends = EndTokens.of(words, GenerationConfig(), base=base)
+        shown = [f"{i} {words.decode([i])!r} ({', '.join(p)})" for i, p in ends.places.items()]
+        lines.append(f"{name} | {'base' if base else 'chat'} | answers end at | {', '.join(shown)}")
     for kind, formatted in formats(words):
         for case, question in QUESTIONS.items():
             found = formatted.letter_prompt(question, LETTERS)

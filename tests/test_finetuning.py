@@ -91,7 +91,7 @@ def test_a_step_has_the_gradient_of_one_example_at_a_time(family: str, parts: in
     """Nine parts of seven examples: two of them are empty. GPT-2 would drop out by itself."""
     recipe = RECIPE.__class__(**vars(RECIPE) | {"grad_accumulation": parts})
     model = make_model(family)
-    tuner = Finetuner(model, start_processes(torch.device("cpu"), "float32"), recipe)
+    tuner = Finetuner(model, start_processes(torch.device("cpu"), "no"), recipe)
     loss, norm = tuner.gradients(examples())
     expected, gradients = plain_gradient(family, examples())
     assert loss == pytest.approx(expected, rel=1e-5)
@@ -108,7 +108,7 @@ def test_gradient_checkpointing_changes_nothing_and_dropout_is_off() -> None:
         recipe = RECIPE.__class__(**vars(RECIPE) | {"gradient_checkpointing": checkpointing})
         model = make_model("gpt2")
         assert model.config.attn_pdrop == 0.1
-        tuner = Finetuner(model, start_processes(torch.device("cpu"), "float32"), recipe)
+        tuner = Finetuner(model, start_processes(torch.device("cpu"), "no"), recipe)
         assert model.training == checkpointing
         tuner.gradients(examples())
         found.append([p.grad.clone() for p in model.parameters()])
@@ -119,7 +119,7 @@ def test_gradient_checkpointing_changes_nothing_and_dropout_is_off() -> None:
 def test_an_update_is_plain_gradient_descent() -> None:
     model = make_model("llama")
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    tuner = Finetuner(model, start_processes(torch.device("cpu"), "float32"), RECIPE)
+    tuner = Finetuner(model, start_processes(torch.device("cpu"), "no"), RECIPE)
     tuner.gradients(examples())
     tuner.update()
     for name, parameter in model.named_parameters():

@@ -8,7 +8,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from utils.errors import UserError
-from utils.prompts import LetterPrompt, PromptFormat, show_tokens
+from utils.prompt_checks import show_tokens
+from utils.prompts import LetterPrompt, PromptFormat
 
 QUESTION = "Is it raining?\n\nChoices:\n (A) Yes\n (B) No"
 ASSISTANT = "<|im_start|>assistant\n"

@@ -107,7 +107,7 @@ def test_prompts_are_those_of_the_committed_table(name: str) -> None:
 def test_the_committed_table_is_of_all_of_them() -> None:
     lines = real_tokenizers.GOLDEN.read_text(encoding="utf-8").splitlines()
     assert lines[:2] == real_tokenizers.HEADING
-    assert len(lines) == 2 + len(PACKAGES) * 3 * (1 + len(BROKEN))
+    assert len(lines) == 2 + len(PACKAGES) * (3 * (1 + len(BROKEN)) + 2)
 
 
 @pytest.mark.parametrize("case", BROKEN)
@@ -126,7 +126,8 @@ def test_offsets_hold_for_any_question(name: str, case: str) -> None:
             expected = beginning + instruction
         assert same_text(tokenizer, decoded(tokenizer, alone.ids), expected)
         plain = tokenizer(instruction, add_special_tokens=False)["input_ids"]
-        assert list(alone.ids)[-len(plain) :] == plain
+        if case != "special":
+            assert list(alone.ids)[-len(plain) :] == plain
         for letter, token in prompt.letters.items():
             whole = decoded(tokenizer, (*prompt.ids, token))
             stem = expected + formatted.separator(BROKEN[case])

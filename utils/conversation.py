@@ -33,7 +33,7 @@ def converse(
 
     Raises:
         UserError: an empty question or answer; steering with a given answer; a layer or a width
-            that the model does not have.
+            that the model does not have; an answer that may go beyond the model's context.
     """
     if not question.strip() or (answer is not None and not answer.strip()):
         raise UserError("question and answer must be texts that are not empty")
@@ -41,9 +41,20 @@ def converse(
     prompt = prompt_format.open_prompt(question)
     if answer is None:
         check_run(wrapper, prompt.ids, deltas or {})
+        _check_room(wrapper, len(prompt.ids), max_new_tokens)
         with wrapper.steer(deltas or {}, prompt.steer_from):
             new = generate(wrapper, [prompt.ids], max_new_tokens=max_new_tokens)[0]
         return Conversation((*prompt.ids, *new), prompt.steer_from, len(prompt.ids))
     if deltas:
         raise UserError("steering changes nothing in an answer that is given: drop one of them")
     return prompt_format.answered(question, answer)
+
+
+def _check_room(wrapper: "LlamaWrapper", length: int, max_new_tokens: int) -> None:
+    config = wrapper.model.config.get_text_config()
+    context = getattr(config, "max_position_embeddings", None)
+    if isinstance(context, int) and length + max_new_tokens > context:
+        raise UserError(
+            f"a prompt of {length} tokens and max_new_tokens={max_new_tokens} are beyond the "
+            f"{context} that the model takes: {max(0, context - length)} at most"
+        )

@@ -1,9 +1,11 @@
 """Greedy decoding of a batch of prompts."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+
+from utils.end_tokens import EndTokens
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
@@ -32,6 +34,7 @@ def generate(
     longest = max(map(len, prompts))
     ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    ends = end_tokens(wrapper)
     with torch.inference_mode():
         output = model.generate(
             ids.to(wrapper.device),
@@ -40,17 +43,15 @@ def generate(
             do_sample=False,
             use_cache=use_cache,
             pad_token_id=pad,
+            eos_token_id=sorted(ends) or None,
         )
-    ends = end_tokens(wrapper)
     return [_up_to_end(row, ends) for row in output[:, longest:].tolist()]
 
 
 def end_tokens(wrapper: "LlamaWrapper") -> set[int]:
     """The tokens at which the model's answers end."""
-    ends: Any = wrapper.model.generation_config.eos_token_id
-    if ends is None:
-        return set()
-    return set(ends) if isinstance(ends, list) else {int(ends)}
+    config = wrapper.model.generation_config
+    return set(EndTokens.of(wrapper.tokenizer, config, base=wrapper.base).places)
 
 
 def _up_to_end(tokens: list[int], ends: set[int]) -> list[int]:

@@ -38,7 +38,7 @@ def load_gguf(path: Path, options: Mapping[str, Any]) -> Any:
     header = read_gguf_header(path)
     _check_all_read(model, header, path)
     _mend_rotation(model, header, path)
-    _mend_ends(model, header)
+    mend_ends(model.generation_config, header)
     return model
 
 
@@ -110,11 +110,11 @@ def _mend_rotation(model: Any, header: GgufHeader, path: Path) -> None:
     model.base_model.rotary_emb = new
 
 
-def _mend_ends(model: Any, header: GgufHeader) -> None:
+def mend_ends(generation_config: Any, header: GgufHeader) -> None:
     """Name both of Qwen's end tokens, as its generation settings do; GGUF has room for one.
 
     An answer ends with ``<|im_end|>`` or with ``<|endoftext|>``.
     """
     if header.metadata.get("tokenizer.ggml.pre") == "qwen2":
         ends = [header.control_tokens[t] for t in _QWEN_ENDS if t in header.control_tokens]
-        model.generation_config.eos_token_id = ends or model.generation_config.eos_token_id
+        generation_config.eos_token_id = ends or generation_config.eos_token_id

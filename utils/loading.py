@@ -14,14 +14,16 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoTokenizer,
     BitsAndBytesConfig,
+    GenerationConfig,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
+from utils.end_tokens import EndTokens
 from utils.errors import UserError, reason_of
 from utils.gguf_conversion import converted_folder, named_folder
 from utils.gguf_header import read_gguf_header
-from utils.gguf_loading import load_gguf, mend_tokenizer
+from utils.gguf_loading import load_gguf, mend_ends, mend_tokenizer
 from utils.loaded_weights import load_pretrained, put_weights
 from utils.model_config import read_numbers
 from utils.model_files import gguf_file
@@ -123,6 +125,28 @@ def check_embedded(tokenizer: Any, rows: int | None, where: str, *, base: bool =
             f"(it has {rows}): {shown}; take the tokenizer that belongs to these weights, or "
             "enlarge the embedding (resize_token_embeddings)"
         )
+
+
+def load_end_tokens(choice: ModelChoice, tokenizer: Any) -> EndTokens:
+    """Where the model's answers will end, without its weights.
+
+    Raises:
+        UserError: neither its generation settings nor its config can be read.
+    """
+    direct = _direct_gguf(choice)
+    source, options = _source(choice)
+    try:
+        config = GenerationConfig.from_pretrained(source, token=options.get("token"))
+    except OSError:
+        # as the library does: a model without the file has what its config says
+        try:
+            model_config = AutoConfig.from_pretrained(source, **options)
+        except Exception as error:  # each family checks its numbers in its own way
+            raise UserError(f"cannot load {choice.source}: {reason_of(error)}") from error
+        config = GenerationConfig.from_model_config(model_config)
+    if direct is not None:
+        mend_ends(config, read_gguf_header(direct))
+    return EndTokens.of(tokenizer, config, base=choice.base)
 
 
 def load_model(

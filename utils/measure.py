@@ -4,7 +4,7 @@ Each measure gives, for a batch of questions and for every cell, one JSON value.
 what a sweep journals; :meth:`row` turns one into a row of a result file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -129,12 +129,19 @@ def is_value(test: Test, value: Any) -> bool:
 
 
 def result_row(
-    test: Test, item: ABItem | OpenItem, prompt: Any, value: Any, tokenizer: Any
+    test: Test,
+    item: ABItem | OpenItem,
+    prompt: Any,
+    value: Any,
+    tokenizer: Any,
+    ends: Collection[int] = (),
 ) -> dict[str, Any]:
-    """One row of a result file."""
+    """One row of a result file; ``ends`` are the tokens at which answers end."""
     if isinstance(test, LetterTest):
         return test.row(item.row, *value)
     tokens: Mapping[str, Any] = value
-    answer = tokenizer.decode(tokens["tokens"], skip_special_tokens=True).strip()
+    # the end of a turn need not be a token that the tokenizer calls special
+    own = [token for token in tokens["tokens"] if token not in ends]
+    answer = tokenizer.decode(own, skip_special_tokens=True).strip()
     raw = tokenizer.decode([*prompt.ids, *tokens["tokens"]], skip_special_tokens=False)
     return dict(item.row) | {"model_output": answer, "raw_model_output": raw}

@@ -4,22 +4,36 @@ Positions are found by character offsets in the rendered text, never by a fixed 
 any chat template and tokenizer works, or is refused with its tokens shown.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.contents import sha256_bytes
 from utils.errors import UserError
+from utils.special_tokens import LiteralText, Tokenised
 from utils.templates import ChatTemplate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 OPENING = "("
-Tokenised = tuple[tuple[int, ...], list[tuple[int, int]]]
-"""Token ids, and for each token where its text begins and ends."""
+_NEUTRAL = "Is this the question?"
+
+
+@dataclass(frozen=True)
+class Named:
+    """Special tokens whose names people wrote into a prompt, each once.
+
+    Attributes:
+        as_text: those that are read as text there.
+        as_tokens: those that this tokenizer can only read as the tokens themselves.
+    """
+
+    as_text: tuple[str, ...] = ()
+    as_tokens: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,11 +47,13 @@ class LetterPrompt:
         ids: token ids of everything that the answers share.
         steer_from: position of the last token of the instruction; steering begins there.
         letters: for each letter asked for the id of the token that holds it, in this very context.
+        named: special tokens that the question or the system prompt names.
     """
 
     ids: tuple[int, ...]
     steer_from: int
     letters: dict[str, int]
+    named: Named = Named()
 
     @property
     def tail(self) -> int:
@@ -52,10 +68,12 @@ class OpenPrompt:
     Attributes:
         ids: token ids of the instruction (and of the separator, where that is a token).
         steer_from: position of the last token of the instruction; steering begins there.
+        named: special tokens that the question or the system prompt names.
     """
 
     ids: tuple[int, ...]
     steer_from: int
+    named: Named = Named()
 
     @property
     def tail(self) -> int:
@@ -112,6 +130,10 @@ class PromptFormat:
         self.base = base
         self.system_prompt = system_prompt
         self.template = None if base else ChatTemplate(tokenizer, system_prompt)
+        self._text = LiteralText(tokenizer)
+        self._hiding, hidden = self.template, self._text.hide(system_prompt or "")
+        if self._text.hidden(hidden):
+            self._hiding = ChatTemplate(tokenizer, hidden)
         self._beginning = _missing_beginning(tokenizer) if base else None
 
     def fingerprint(self) -> str:
@@ -126,9 +148,21 @@ class PromptFormat:
 
     def instruction(self, question: str) -> str:
         """Everything up to and including the generation prompt (and its thinking block)."""
-        if self.template is None:
-            return f"Input: {question.strip()}\nResponse:"
-        return self.template.instruction(question)
+        return _rendered(self.template, question)
+
+    def _hidden(self, question: str) -> str:
+        """The instruction with the names of special tokens hidden that a person wrote.
+
+        As it is where a template makes something else of a text in which they are hidden.
+
+        Raises:
+            UserError: a person wrote what they are hidden behind.
+        """
+        plain = self.instruction(question)
+        if self._text.hidden(plain):
+            raise UserError("a text holds a run of one character of Unicode's plane 16: remove it")
+        hidden = _rendered(self._hiding, self._text.hide(question))
+        return hidden if self._text.show(hidden) == plain else plain
 
     def separator(self, question: str) -> str:
         """What the format puts between the instruction and an answer (one space for Llama 2)."""
@@ -148,7 +182,7 @@ class PromptFormat:
             UserError: the token in which the answers differ does not hold the letter, is the same
                 for two of them, or begins inside the instruction; shows the tokens.
         """
-        instruction = self.instruction(question)
+        instruction = self._hidden(question)
         stem = instruction + self.separator(question) + OPENING
         answers = {letter: self._tokenize(f"{stem}{letter})") for letter in letters}
         columns = zip(*(ids for ids, _ in answers.values()), strict=False)
@@ -164,33 +198,47 @@ class PromptFormat:
                 raise UserError(self._misfit(letter, "is another letter's too", answers, at))
             tokens[letter] = ids[at]
         ids, offsets = answers[letters[0]]
-        return LetterPrompt(ids[:at], _last_token_within(offsets, len(instruction)), tokens)
+        steer_from = _last_token_within(offsets, len(instruction))
+        return LetterPrompt(ids[:at], steer_from, tokens, self._named(instruction, ids[:at]))
 
     def open_prompt(self, question: str) -> OpenPrompt:
         """Tokenise the instruction alone; the model goes on from its last token."""
-        instruction = self.instruction(question)
+        instruction = self._hidden(question)
         ids, offsets = self._tokenize(instruction)
         steer_from = _last_token_within(offsets, len(instruction))
         if self.base:
             # some tokenizers end every text with an end token: nothing could follow that
             ids = ids[: steer_from + 1]
-        return OpenPrompt(ids, steer_from)
+        return OpenPrompt(ids, steer_from, self._named(instruction, ids))
 
     def answered(self, question: str, answer: str) -> Conversation:
         """Tokenise the instruction with an answer that is given, in one text."""
-        instruction = self.instruction(question)
+        instruction = self._hidden(question)
         stem = instruction + self.separator(question)
-        ids, offsets = self._tokenize(stem + answer)
+        ids, offsets = self._tokenize(stem + self._text.hide(answer))
         answer_from = min(i for i, (_, e) in enumerate(offsets) if e > len(stem))
         return Conversation(ids, _last_token_within(offsets, len(instruction)), answer_from)
 
     def _tokenize(self, text: str) -> Tokenised:
         # A rendered chat template already holds the begin-of-sequence token.
-        encoded = self.tokenizer(text, add_special_tokens=self.base, return_offsets_mapping=True)
-        ids, offsets = tuple(encoded["input_ids"]), [tuple(o) for o in encoded["offset_mapping"]]
+        ids, offsets = self._text.encode(text, add_special_tokens=self.base)
         if self._beginning is not None:
             return (self._beginning, *ids), [(0, 0), *offsets]
         return ids, offsets
+
+    def _named(self, instruction: str, ids: Sequence[int]) -> Named:
+        """What became of the special tokens that a person named in an instruction."""
+        more = Counter(i for i in ids if i in self._text.tokens) - self._own_tokens
+        left = tuple(name for i, name in self._text.tokens.items() if i in more)
+        return Named(self._text.hidden(instruction), left)
+
+    @cached_property
+    def _own_tokens(self) -> Counter[int]:
+        """The special tokens of a prompt whose question names none, with their numbers."""
+        system_prompt = None if self.system_prompt is None else _NEUTRAL
+        template = None if self.base else ChatTemplate(self.tokenizer, system_prompt)
+        ids, _ = self._tokenize(_rendered(template, _NEUTRAL))
+        return Counter(i for i in ids if i in self._text.tokens)
 
     def _misfit(self, letter: str, fault: str, answers: Mapping[str, Tokenised], at: int) -> str:
         shown = []
@@ -202,6 +250,12 @@ class PromptFormat:
             f"({letter}) differs {fault}; the answers and what stands before them are the tokens\n"
             + "\n".join(shown)
         )
+
+
+def _rendered(template: ChatTemplate | None, question: str) -> str:
+    if template is None:
+        return f"Input: {question.strip()}\nResponse:"
+    return template.instruction(question)
 
 
 def _missing_beginning(tokenizer: "PreTrainedTokenizerBase") -> int | None:
@@ -220,29 +274,3 @@ def _missing_beginning(tokenizer: "PreTrainedTokenizerBase") -> int | None:
 def _last_token_within(offsets: Sequence[tuple[int, int]], length: int) -> int:
     """The last token that begins within the first ``length`` characters of a text."""
     return max(i for i, (start, end) in enumerate(offsets) if start < length and end > start)
-
-
-def check_lengths(prompts: Sequence[LetterPrompt], context: int | None, path: Path) -> None:
-    """Check that every prompt and one letter more fit into the model.
-
-    Raises:
-        UserError: naming the file and the item.
-    """
-    for number, prompt in enumerate(prompts, 1):
-        if context is not None and len(prompt.ids) >= context:
-            raise UserError(
-                f"{path}, item {number} makes a prompt of {len(prompt.ids)} tokens; "
-                f"the model takes {context}"
-            )
-
-
-def show_tokens(prompt: LetterPrompt, tokenizer: "PreTrainedTokenizerBase", *, read: str) -> str:
-    """One prompt, token by token: which is read and which are steered (``--show_tokens``)."""
-    lines = []
-    for position, token in enumerate(tokenizer.convert_ids_to_tokens(list(prompt.ids))):
-        mark = "steered" if position >= prompt.steer_from else ""
-        lines.append(f"{position:5}  {token!r:24} {mark}".rstrip())
-    lines.append(f"{len(prompt.ids):5}  {read}")
-    for letter, token_id in prompt.letters.items():
-        lines.append(f"       {letter} = token {token_id} {tokenizer.decode([token_id])!r}")
-    return "\n".join(lines)

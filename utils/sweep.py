@@ -10,6 +10,7 @@ from utils.artifacts import fingerprint, must_make, save
 from utils.data import ABItem, OpenItem
 from utils.dose import SteeringVector
 from utils.evaluation import Test
+from utils.generation import end_tokens
 from utils.json_files import json_bytes
 from utils.measure import Settings, is_broken, is_value, result_row, start_run
 from utils.one_pass import Steer
@@ -164,6 +165,7 @@ class Sweep:
         paths: Paths,
     ) -> tuple[list[Path], list[str]]:
         written, failures = [], []
+        ends = end_tokens(wrapper)
         for column, cell in zip(columns, cells, strict=True):
             if cell not in self.pending:
                 continue
@@ -173,7 +175,7 @@ class Sweep:
                 failures.append(f"{path.name}: the model's probabilities are NaN; not written")
                 continue
             rows = [
-                result_row(self.test, item, prompt, value, wrapper.tokenizer)
+                result_row(self.test, item, prompt, value, wrapper.tokenizer, ends)
                 for item, prompt, value in zip(self.items, self.prompts, found, strict=True)
             ]
             self.near_ties += sum(isinstance(v, dict) and v["near_tie"] for v in found)

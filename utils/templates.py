@@ -78,6 +78,7 @@ class ChatTemplate:
             the end of a thinking block that the template leaves open, or what the template
             itself puts before a finished answer.
         separator: white space that the template puts between the instruction and an answer.
+        closing: what the template puts after a finished answer, perhaps nothing.
 
     Raises:
         UserError: the template fails on a plain question, or leaves the question out.
@@ -94,7 +95,11 @@ class ChatTemplate:
             self.options["chat_template"] = source = _without_clock(source)
         check_ends(source, self.options | tokenizer.special_tokens_map)
         self.style = self._find_style()
-        self.opening, self.separator = self._before_answer()
+        whole = self._answered()
+        self.opening, self.separator = self._before_answer(whole)
+        # the last one: a template may show an answer in a thinking block too
+        _, found, after = whole.rpartition(_ANSWER)
+        self.closing = after if found else ""
 
     def instruction(self, question: str) -> str:
         """Everything up to and including the generation prompt and a closed thinking block.
@@ -133,13 +138,16 @@ class ChatTemplate:
             tried = "with a system turn and without one"
         raise UserError(f"the model's chat template fails, {tried}: {problem}")
 
-    def _before_answer(self) -> tuple[str, str]:
+    def _answered(self) -> str:
+        """A conversation with a finished answer; empty where the template fails on one."""
+        try:
+            return self._render(self.style, _QUESTION, answer=_ANSWER)
+        except _TemplateFailureError:
+            return ""
+
+    def _before_answer(self, whole: str) -> tuple[str, str]:
         """What is added to the generation prompt, and the separator behind that."""
         instruction = self._render(self.style, _QUESTION)
-        try:
-            whole = self._render(self.style, _QUESTION, answer=_ANSWER)
-        except _TemplateFailureError:
-            whole = ""
         end = whole.find(_ANSWER, len(instruction))
         # A template may render a finished turn unlike a generation prompt (thinking blocks):
         # then the answer follows the generation prompt directly.
