@@ -3,24 +3,27 @@
 from utils.judge_items import Item, at
 
 # Words behind which a score is announced.
-CUES = frozenset(
-    "score scores scored scoring rating rate rates rated grade grades graded mark verdict judgment "
-    "judgement assessment give gives say assign choose pick".split()
-)
+CUES = {
+    "score", "scores", "scored", "scoring", "rating", "rate", "rates", "rated", "grade",
+    "grades", "graded", "mark", "verdict", "judgment", "judgement", "assessment", "give",
+    "gives", "say", "assign", "choose", "pick",
+}  # fmt: skip
 # A word that ends in s behind a number is what it counts ("2 reasons"), unless it is one of these.
-_NOT_COUNTED = frozenset(
-    "points this seems fits reflects captures matches means suits feels looks indicates shows "
-    "describes makes applies does thus plus minus perhaps always across unless less".split()
-)
+_NOT_COUNTED = {
+    "points", "this", "seems", "fits", "reflects", "captures", "matches", "means", "suits",
+    "feels", "looks", "indicates", "shows", "describes", "makes", "applies", "does", "thus",
+    "plus", "minus", "perhaps", "always", "across", "unless", "less",
+}  # fmt: skip
 # "Step 2", "criterion 3": a number behind one of these is its name.
-_NAMED_BY_NUMBER = frozenset(
-    "step criterion item part section reason rule question note case option example paragraph line "
-    "sentence version".split()
-)
+_NAMED_BY_NUMBER = {
+    "step", "criterion", "item", "part", "section", "reason", "rule", "question", "note",
+    "case", "option", "example", "paragraph", "line", "sentence", "version",
+}  # fmt: skip
 NUMBER_WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen twenty"
-).split()
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
+    "nineteen", "twenty",
+)  # fmt: skip
 _BULLETS = ("-", "•", ">", "(", "[", "|")
 _LIST_STOPS = (".", ")")
 _LONGEST_SCALE = 14

@@ -97,18 +97,15 @@ def _is_range(items: list[Item], index: int) -> bool:
     """Whether two numbers begin here that are the ends of a range: "6-7", "6 or 7"."""
     if items[index].kind != "number" or at(items, index - 1).text == "/":
         return False
-    between = at(items, index + 1).text
+    before, after = at(items, index - 1), at(items, index + 1)
+    if after.kind == "number" and after.text.startswith("-"):
+        return True  # "6 -7": the dash was taken for a sign
     second = index + 1
     while at(items, second).text == "-" and second < index + 4:
         second += 1
-    if second == index + 1 and between in ("to", "or"):
-        second += 1
-    elif between == "and" and at(items, index - 1).text == "between":
-        second += 1
-    elif second == index + 1:
-        # "6 -7": the second dash was taken for a sign
-        return at(items, second).kind == "number" and at(items, second).text.startswith("-")
-    return at(items, second).text[:1].isdecimal()
+    joined = after.text in ("to", "or") or (before.text == "between" and after.text == "and")
+    second += joined
+    return second > index + 1 and at(items, second).text[:1].isdecimal()
 
 
 def _denominator(items: list[Item], index: int) -> float | None:

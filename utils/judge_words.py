@@ -8,7 +8,10 @@ _VALUES = {word: float(value) for value, word in enumerate(NUMBER_WORDS)}
 _BETWEEN = (("a", "an"), ("is", "of", "as", "be", ":", "="), ("it", "this", "would"), ("the",))
 _STOPS = (".", ",", ":", ";", "!", "\n", "because")
 # Words that add nothing to a verdict.
-FILLING = frozenset("the is a an of out my final overall answer it as point points this".split())
+FILLING = {
+    "the", "is", "a", "an", "of", "out", "my", "final", "overall", "answer", "it", "as",
+    "point", "points", "this",
+}  # fmt: skip
 
 
 def words_as_numbers(items: list[Item]) -> list[Item]:
