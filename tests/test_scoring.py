@@ -170,7 +170,7 @@ def test_a_server_that_answers_out_of_order_mixes_no_scores(
 
 
 def test_no_more_calls_at_once_than_asked_for(bench: Bench, server: JudgeServer) -> None:
-    server.script = lambda _asked: Answer(delay=0.03)
+    server.script = lambda _asked: Answer(delay=0.3)
     bench.results(many(24))
     bench.run("--concurrency", 5)
     assert server.most_at_once == 5

@@ -19,6 +19,7 @@ from utils.judge_cache import Answer, AnswerCache, Call
 from utils.judge_dialect import Dialect
 from utils.judge_errors import CallFailed, TurnedDown
 from utils.judge_settings import Judge
+from utils.printable import printable
 
 SYSTEM = """{rubric}
 
@@ -103,7 +104,7 @@ class JudgeRun:
         self._interrupted = False
         self._scored = False
         self._unscored: list[str] = []
-        self._dialect = cache.read_dialect(judge)
+        self._known = cache.read_dialect(judge)
 
     def run(self, calls: Mapping[str, Call]) -> None:
         """Ask; when this returns, every call is answered in the cache or in ``failures``.
@@ -127,7 +128,8 @@ class JudgeRun:
 
     async def _ask_all(self, calls: Mapping[str, Call]) -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        async with JudgeClient(self.judge, self._dialect) as client:
+        dialect, settled = self._known
+        async with JudgeClient(self.judge, dialect, probing=not settled) as client:
 
             def interrupt() -> None:
                 if self._interrupted and task is not None:
@@ -186,18 +188,19 @@ class JudgeRun:
             else:
                 asked = reply.dialect.changes(plain)
                 answer = Answer((*answer.replies, reply.text), reply.cut, asked)
-            self._keep_dialect(client.dialect)
+            self._keep(client.dialect, settled=answer.reading.number is not None)
             self.cache.write(call, key, answer)
             if client.stopping.is_set():
                 return
         if answer.turned_down is None:
             self._count(answer)
 
-    def _keep_dialect(self, found: Dialect) -> None:
+    def _keep(self, dialect: Dialect, *, settled: bool) -> None:
         """Write how the judge is asked, before any answer that was asked for in that way."""
-        if found != self._dialect:
-            self.cache.write_dialect(self.judge, found)
-            self._dialect = found
+        known = (dialect, settled or self._known[1])
+        if known != self._known:
+            self.cache.write_dialect(self.judge, known[0], settled=known[1])
+            self._known = known
 
     def _count(self, answer: Answer) -> None:
         """Stop a run whose judge gives no scores at all."""
@@ -207,7 +210,11 @@ class JudgeRun:
         self._unscored.append(answer.replies[-1])
         empty = not any(self._unscored)
         if len(self._unscored) >= (EMPTY_AT_MOST if empty else UNSCORED_AT_MOST):
-            said = "is empty" if empty else f"holds a score, the last one: {answer.replies[-1]!r}"
+            said = (
+                "is empty"
+                if empty
+                else f"holds a score, the last one: {printable(answer.replies[-1])}"
+            )
             none = "every reply" if empty else "no reply"
             raise UserError(
                 f"{none} of {self.judge.model} to the first {len(self._unscored)} items {said}\n"

@@ -30,6 +30,7 @@ from utils.judge_errors import (
 )
 from utils.judge_reply import read_reply
 from utils.judge_settings import Judge
+from utils.thinking import without_thinking
 
 LONGEST_BACKOFF = 60.0
 # A server that asks for a longer pause (a daily quota) is not waited for.
@@ -47,13 +48,22 @@ class Reply:
 
     Attributes:
         text: as it came, without the key should it hold it.
-        cut: it ended at the longest length allowed, and holds no score that is whole.
+        cut: it ended at the longest length allowed.
         dialect: the way of asking.
     """
 
     text: str
     cut: bool
     dialect: Dialect
+
+    @property
+    def lacks_room(self) -> bool:
+        """Whether it was cut before it held a score that is whole."""
+        return self.cut and read_reply(self.text, cut=True).number is None
+
+    def longer(self, asked: int) -> Dialect | None:
+        """The way of asking for more than this; ``None`` if that would not help."""
+        return self.dialect.longer(asked, thinks=not without_thinking(self.text).strip())
 
 
 class JudgeClient:
@@ -62,24 +72,25 @@ class JudgeClient:
     Args:
         judge: who is asked.
         dialect: how, to begin with.
+        probing: whether that is still to be found out.
 
     Attributes:
         dialect: the way of asking that was found to work.
-        probing: until the run is under way, what is found out for one call holds for all after
-            it; later a reply that needs more room gets it for itself alone, so that what is asked
-            does not depend on the order in which answers come.
+        probing: until the first score has come, the room that one reply needs is given to all
+            after it; later a reply gets it for itself alone, so that what is asked does not
+            depend on the order in which answers come, nor on a kill in between.
         stopping: set it to let calls on their way come in and to begin nothing new.
     """
 
-    def __init__(self, judge: Judge, dialect: Dialect) -> None:
+    def __init__(self, judge: Judge, dialect: Dialect, *, probing: bool) -> None:
         from utils.judge_transport import make_client
 
         self.judge, self.dialect = judge, dialect
-        self.probing = True
+        self.probing = probing
         self.stopping = asyncio.Event()
         self._backoff = _backoff_seconds()
         self._failed_in_a_row = 0
-        self._answered_at: dict[str, float] = {}
+        self._harmless_at: dict[str, float] = {}
         self._checking = asyncio.Lock()
         self._client = make_client(judge, max(judge.max_tokens, MOST_TOKENS))
 
@@ -101,19 +112,20 @@ class JudgeClient:
             TurnedDown: the server answers others, but not this one.
             UserError: no item can be answered (key, permission, model, credit).
         """
-        sent = time.monotonic()
         try:
             reply = await self._adapting(messages, self.dialect)
         except Rejected as rejected:
-            await self._tell_apart(harmless, sent)
+            await self._tell_apart(harmless)
             raise TurnedDown(str(rejected)) from None
-        while reply.cut and (longer := reply.dialect.longer()) is not None:
+        first = reply.dialect
+        while reply.lacks_room and (longer := reply.longer(self.judge.max_tokens)) is not None:
             try:
                 reply = await self._adapting(messages, longer)
             except Rejected:
                 break  # the model has no more room
-            if self.probing:
-                self.dialect = reply.dialect
+        if self.probing and reply.dialect != first:
+            found = replace(first, room_helps=False) if reply.lacks_room else reply.dialect
+            self.dialect = found
         return reply
 
     async def _adapting(self, messages: Messages, dialect: Dialect) -> Reply:
@@ -130,24 +142,24 @@ class JudgeClient:
                 continue
             if found != dialect:
                 self.dialect = replace(found, max_tokens=self.dialect.max_tokens)
-            self._answered_at[messages[0]["content"]] = time.monotonic()
-            text = self.judge.redact(completion.text)
-            cut = completion.cut and read_reply(text, cut=True).number is None
-            return Reply(text, cut, found)
+            return Reply(self.judge.redact(completion.text), completion.cut, found)
 
-    async def _tell_apart(self, harmless: Messages, sent: float) -> None:
+    async def _tell_apart(self, harmless: Messages) -> None:
         """Whether a call was turned down for its own sake; returns if so.
+
+        An answer to another item would not tell: it may have been given before the server broke.
 
         Args:
             harmless: the question that any judge answers.
-            sent: when the call was sent; an answer to the same rubric since then tells as well.
 
         Raises:
             UserError: the server turns down whatever it is asked.
         """
+        turned_down_at, rubric = time.monotonic(), harmless[0]["content"]
         async with self._checking:
-            if self._answered_at.get(harmless[0]["content"], -math.inf) > sent:
-                return
+            if self._harmless_at.get(rubric, -math.inf) > turned_down_at:
+                return  # asked for another item while this one waited
+            sent = time.monotonic()
             try:
                 await self._adapting(harmless, self.dialect)
             except Rejected as rejected:
@@ -155,6 +167,7 @@ class JudgeClient:
                     f"{self.judge.base_url} turns every call down, a harmless one with the same "
                     f"rubric too; nothing more was asked\n{rejected}"
                 ) from None
+            self._harmless_at[rubric] = sent
 
     async def _patiently(self, ask: Callable[[], Awaitable[Completion]]) -> Completion:
         """One call, tried again while its trouble may pass."""

@@ -127,19 +127,26 @@ class AnswerCache:
         """Keep what has come of one call; it is on disk when this returns."""
         write_bytes(self.path(key), json_bytes({"call": call.material} | answer.content()))
 
-    def read_dialect(self, judge: Judge) -> Dialect:
-        """How this judge is asked: as an earlier run found out, else the plain way."""
-        plain = Dialect(judge.max_tokens)
-        path = self._dialect_path(judge)
-        found = Dialect.of(plain, read_json(path)) if path.exists() else plain
+    def read_dialect(self, judge: Judge) -> tuple[Dialect, bool]:
+        """How this judge is asked as far as earlier runs found out, and whether that is settled.
+
+        Raises:
+            UserError: the file is not one that :meth:`write_dialect` wrote.
+        """
+        plain, path = Dialect(judge.max_tokens), self._dialect_path(judge)
+        if not path.exists():
+            return plain, False
+        content = read_json(path)
+        whole = isinstance(content, dict) and isinstance(content.get("settled"), bool)
+        found = Dialect.of(plain, content.get("asked")) if whole else None
         if found is None:
             raise UserError(f"{path} is damaged; delete it to have it found out again")
-        return found
+        return found, content["settled"]
 
-    def write_dialect(self, judge: Judge, dialect: Dialect) -> None:
+    def write_dialect(self, judge: Judge, dialect: Dialect, *, settled: bool) -> None:
         """Keep how this judge is asked, so that a run that goes on asks in the same way."""
-        changes = dialect.changes(Dialect(judge.max_tokens))
-        write_bytes(self._dialect_path(judge), json_bytes(changes))
+        asked = dialect.changes(Dialect(judge.max_tokens))
+        write_bytes(self._dialect_path(judge), json_bytes({"asked": asked, "settled": settled}))
 
     def _dialect_path(self, judge: Judge) -> Path:
         return self.folder / f"{fingerprint(judge.inputs())[:16]}.judge.json"

@@ -31,12 +31,15 @@ class Dialect:
         length_name: the parameter that says so.
         temperature: whether it is sent.
         system_turn: whether the rubric has a turn of its own; else it opens the user's.
+        room_helps: whether a reply that was cut is asked for again with more room; not where the
+            judge goes on without a verdict however much it has.
     """
 
     max_tokens: int
     length_name: str = "max_tokens"
     temperature: bool = True
     system_turn: bool = True
+    room_helps: bool = True
 
     def parameters(self, messages: list[dict[str, str]]) -> dict[str, Any]:
         """The arguments of a call."""
@@ -64,9 +67,16 @@ class Dialect:
             return replace(self, system_turn=False)
         return None
 
-    def longer(self) -> "Dialect | None":
-        """The same with more room for a reply; ``None`` at its end."""
-        if self.max_tokens >= MOST_TOKENS:
+    def longer(self, asked: int, *, thinks: bool) -> "Dialect | None":
+        """The same with more room for a reply; ``None`` at its end.
+
+        Args:
+            asked: the length that was asked for at first.
+            thinks: the reply that was cut is all thinking. One in plain words gets more room once:
+                for the rest of a sentence, not for an essay that each item would be charged for.
+        """
+        most = MOST_TOKENS if thinks else asked * GROWTH
+        if not self.room_helps or self.max_tokens >= min(most, MOST_TOKENS):
             return None
         return replace(self, max_tokens=min(self.max_tokens * GROWTH, MOST_TOKENS))
 
