@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Have a judge model score open-ended answers from 0 to 10 by each behaviour's rubric.
 
-The judge is any model behind an OpenAI-compatible server. Its key stands in .env (here or in
-the repository) or in the environment as OPEN_AI_KEY; a server of your own (--base_url) needs
-none. Each distinct question is asked once and its answer kept on disk at once, so a run that
-was killed, stopped with Ctrl-C or cut off by the server goes on with the same command, and
-nothing is paid for twice. A reply without a number is asked for again twice, then its score is
-null (missing), never 0. --dry_run says what a run would cost.
+The judge is any model behind an OpenAI-compatible server. OpenAI's key stands in .env (here or in
+the repository) or in the environment as OPEN_AI_KEY, and goes to OpenAI alone; a server of your
+own (--base_url) gets the key that --send_key names, if it wants one. Each distinct question is
+asked once and its answer kept on disk at once, so a run that was killed, stopped with Ctrl-C or
+cut off by the server goes on with the same command, and nothing is paid for twice. A reply
+without a number is asked for again twice, then its score is null (missing), never 0; so is the
+score of an answer that the judge turns down (a content filter, too long), with the reason. A
+judge that takes other parameters, or more room for its thinking, is asked in that way, and the
+record of the scores says so. --dry_run says what a run would cost.
 
 Full:   ./scoring.py
 Quick:  ./scoring.py --behaviors sycophancy --layers 13 --multipliers -1 1 \\
@@ -21,6 +24,7 @@ Next: ./plot_results.py --type open_ended
 
 import argparse
 import contextlib
+import math
 import shlex
 import time
 from collections.abc import Sequence
@@ -31,6 +35,7 @@ from utils import arguments, commands, flag_values, script
 from utils.errors import UserError
 from utils.listing import numbered
 from utils.paths import Paths, ResultName
+from utils.printable import printable
 
 if TYPE_CHECKING:
     from utils.judge_cache import AnswerCache
@@ -65,6 +70,15 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
         "--base_url",
         metavar="URL",
         help="OpenAI-compatible server (default: $OPENAI_BASE_URL, else OpenAI's own)",
+    )
+    group.add_argument(
+        "--send_key",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="send the server the key in the variable NAME (of the environment or .env; without "
+        "NAME: OpenAI's), whatever server it is; none: send none. By default OpenAI's key goes to "
+        "OpenAI alone, over https",
     )
     group.add_argument(
         "--concurrency",
@@ -114,11 +128,11 @@ def get_judge(args: argparse.Namespace) -> "Judge":
     """The judge named on the command line.
 
     Raises:
-        UserError: neither a key nor a server.
+        UserError: neither a key nor a server, or a key that belongs to another one.
     """
     from utils.judge_settings import Judge, find_server
 
-    base_url, key = find_server(args.base_url, needs_key=not args.dry_run)
+    base_url, key = find_server(args.base_url, needs_key=not args.dry_run, send_key=args.send_key)
     return Judge(
         model=args.judge_model,
         base_url=base_url,
@@ -219,17 +233,34 @@ def ask(jobs: Sequence["Job"], judge: "Judge", cache: "AnswerCache") -> dict[str
 
 def report(jobs: Sequence["Job"]) -> None:
     """The table of scores, those of earlier runs included."""
-    from utils.evaluation import read_results
+    from utils.evaluation import OPEN_ENDED, read_results
     from utils.score_files import by_behavior
 
     print(f"{'behaviour':28}{'files':>7}{'rows':>8}{'mean score':>12}{'missing':>9}")
     for behavior, group in by_behavior(jobs).items():
-        files = [read_results(job.target) for job in group if job.target.exists()]
-        scores = [row.get("score") for rows in files for row in rows]
-        numbers = [float(s) for s in scores if isinstance(s, int | float)]
+        files = {job.target: read_results(job.target) for job in group if job.target.exists()}
+        scores = [s for path, rows in files.items() for s in OPEN_ENDED.scores(rows, str(path))]
+        numbers = [float(score) for score in scores if not math.isnan(score)]
         mean = f"{sum(numbers) / len(numbers):.2f}" if numbers else "-"
+        refused = sum("judge_turned_down" in row for rows in files.values() for row in rows)
+        note = f" ({refused} turned down)" if refused else ""
         missing = len(scores) - len(numbers)
-        print(f"{behavior:28}{len(files):7}{len(scores):8}{mean:>12}{missing:9}")
+        print(f"{behavior:28}{len(files):7}{len(scores):8}{mean:>12}{missing:9}{note}")
+    print_turned_down(jobs)
+
+
+def print_turned_down(jobs: Sequence["Job"]) -> None:
+    """The items that the judge will not answer, each reason with its rows."""
+    from utils.evaluation import read_results
+
+    for job in jobs:
+        reasons: dict[str, list[str]] = {}
+        for number, row in enumerate(read_results(job.target) if job.target.exists() else [], 1):
+            if "judge_turned_down" in row:
+                reasons.setdefault(printable(str(row["judge_turned_down"])), []).append(str(number))
+        for reason, numbers in reasons.items():
+            where = f"{job.name.behavior}/{job.target.name}, row {', '.join(numbers)}"
+            print(f"missing, since the judge turned it down: {where}: {reason}")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -29,15 +29,20 @@ class Answer:
     """What the server does: a completion with ``content``, unless ``body`` or ``drop`` is set.
 
     ``delay`` comes before the first byte, ``drip`` between one byte and the next, in seconds.
+    ``finish`` is the completion's reason to end, ``message`` holds more fields of its message.
+    ``endless``: the body goes on until the client hangs up, or for as many bytes.
     """
 
-    content: str | None = "7"
+    content: Any = "7"
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     delay: float = 0.0
     drop: bool = False
     drip: float = 0.0
+    finish: str = "stop"
+    message: dict[str, Any] = field(default_factory=dict)
+    endless: int = 0
 
 
 def error(status: int, message: str = "no", code: str | None = None, **headers: str) -> Answer:
@@ -52,6 +57,7 @@ class JudgeServer:
     asked: every request, in the order of arrival.
     answered: the prompts whose completion was sent whole.
     most_at_once: the largest number of requests that were open at one time.
+    endless_bytes: bytes of endless bodies that were taken off the server's hands.
     """
 
     def __init__(self) -> None:
@@ -59,6 +65,7 @@ class JudgeServer:
         self.asked: list[Asked] = []
         self.answered: list[str] = []
         self.most_at_once = 0
+        self.endless_bytes = 0
         self.url = ""
         self._open = 0
         self._lock = threading.Lock()
@@ -81,9 +88,9 @@ class JudgeServer:
             self._open -= 1
 
 
-def completion(content: str | None, model: str) -> bytes:
-    message = {"role": "assistant", "content": content}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+def completion(answer: Answer, model: str) -> bytes:
+    message = {"role": "assistant", "content": answer.content} | answer.message
+    choice = {"index": 0, "message": message, "finish_reason": answer.finish}
     whole = {"id": "x", "object": "chat.completion", "created": 0, "model": model}
     return json.dumps(whole | {"choices": [choice]}).encode()
 
@@ -121,21 +128,32 @@ def _handler(server: JudgeServer) -> type[BaseHTTPRequestHandler]:
                 answer = error(404, "no such path")
             content = answer.body
             if content is None:
-                content = completion(answer.content, asked.body["model"])
+                content = completion(answer, asked.body["model"])
             self.send_response(answer.status)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
+            length = answer.endless or len(content)
+            self.send_header("Content-Length", str(length))
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.end_headers()
             if answer.status == 200 and answer.body is None:
                 server.answered.append(asked.prompt)
+            if answer.endless:
+                self._send_endlessly(content, answer.endless)
+                return
             if answer.drip:
                 for byte in content:
                     self.wfile.write(bytes([byte]))
                     time.sleep(answer.drip)
                 return
             self.wfile.write(content)
+
+        def _send_endlessly(self, content: bytes, length: int) -> None:
+            block = content + b" " * (16384 - len(content))
+            for _ in range(length // len(block)):
+                self.wfile.write(block)
+                server.endless_bytes += len(block)
+                block = b" " * len(block)
 
     return Handler
 

@@ -7,114 +7,35 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from email.utils import formatdate
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import write_json
-from judge_server import Answer, Asked, JudgeServer, error, serve
+from judge_bench import (
+    KEY,
+    Bench,
+    bench,
+    but,
+    everything_in,
+    expected,
+    is_harmless,
+    many,
+    own_score,
+    server,
+    surroundings,
+)
+from judge_server import Answer, Asked, JudgeServer, error
 from running import ROOT, artifacts, call, start, start_warm
 from warm import WarmProcess
 
 from utils.errors import UserError
-from utils.judge_api import retry_after
+from utils.judge_errors import retry_after
 from utils.judge_reply import read_reply
-from utils.paths import Paths, ResultName
+from utils.paths import ResultName
 
-KEY = "sk-secret-0123456789abcdef"
-ENVIRONMENT = ("OPEN_AI_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL")
-
-
-@pytest.fixture(autouse=True)
-def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key and no server of the person who runs the tests; short pauses."""
-    for name in ENVIRONMENT:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("CAA_BACKOFF_SECONDS", "0.01")
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path / "empty")
-    monkeypatch.setattr("utils.judge_settings.REPOSITORY", tmp_path / "empty")
-
-
-@pytest.fixture
-def server() -> Iterator[JudgeServer]:
-    with serve() as judge:
-        yield judge
-
-
-class Bench:
-    """A data folder with rubrics, a folder of results, and the command line of a run."""
-
-    def __init__(self, root: Path, url: str) -> None:
-        self.root, self.url = root, url
-        self.paths = Paths(root / "made", root / "datasets")
-        for behavior in ("calm", "bold"):
-            self.describe(behavior, f"Judge how {behavior} it is {{braces}}.")
-
-    def describe(self, behavior: str, rubric: str | None) -> None:
-        folder = self.paths.datasets / "generate" / behavior
-        write_json(folder / "generate_dataset.json", [])
-        description = {"name": behavior} | ({} if rubric is None else {"rubric": rubric})
-        write_json(folder / "behavior.json", description)
-
-    def results(
-        self, answers: list[str], behavior: str = "calm", layer: int = 1, multiplier: float = 1.0
-    ) -> ResultName:
-        name = ResultName(layer, multiplier, behavior, "open_ended", model="tiny")
-        rows = [
-            {"question": f"Question {n}?", "model_output": text, "raw_model_output": f"x {text}"}
-            for n, text in enumerate(answers)
-        ]
-        write_json(self.paths.result(name), rows)
-        return name
-
-    def options(self, *more: object) -> list[object]:
-        folders = ["--artifacts_dir", self.paths.artifacts, "--datasets_dir", self.paths.datasets]
-        return [*folders, "--base_url", self.url, *more]
-
-    def run(self, *more: object) -> int:
-        return call("scoring", *self.options(*more))
-
-    def rows(self, name: ResultName) -> list[dict[str, Any]]:
-        return json.loads(self.paths.scores(name).read_text())
-
-    def scores(self, name: ResultName) -> list[float | None]:
-        return [row["score"] for row in self.rows(name)]
-
-    def cached(self) -> dict[str, list[str]]:
-        """The prompts with an answer on disk, each with its replies."""
-        folder = self.paths.artifacts / "results/open_ended_scores/.cache"
-        entries = [json.loads(p.read_text()) for p in folder.glob("??/*.json")]
-        return {e["call"]["messages"][-1]["content"]: e["replies"] for e in entries}
-
-
-@pytest.fixture
-def bench(tmp_path: Path, server: JudgeServer) -> Bench:
-    return Bench(tmp_path, server.url)
-
-
-def own_score(asked: Asked) -> float:
-    """A score that depends on the answer judged, and on nothing else."""
-    match = re.search(r"<answer>\nanswer (\d+)\n</answer>", asked.prompt)
-    assert match is not None, asked.prompt
-    return int(match[1]) % 21 / 2
-
-
-def many(number: int) -> list[str]:
-    return [f"answer {n}" for n in range(number)]
-
-
-def expected(number: int) -> list[float]:
-    return [n % 21 / 2 for n in range(number)]
-
-
-def everything_in(folder: Path) -> bytes:
-    return b"".join(p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file())
-
+__all__ = ("bench", "server", "surroundings")  # fixtures
 
 # --- what a reply says
 
@@ -249,7 +170,7 @@ def test_a_server_that_answers_out_of_order_mixes_no_scores(
 
 
 def test_no_more_calls_at_once_than_asked_for(bench: Bench, server: JudgeServer) -> None:
-    server.script = lambda _asked: Answer(delay=0.03)
+    server.script = lambda _asked: Answer(delay=0.3)
     bench.results(many(24))
     bench.run("--concurrency", 5)
     assert server.most_at_once == 5
@@ -469,11 +390,12 @@ def test_a_failed_item_is_listed_and_the_others_are_kept(
 def test_an_item_that_is_turned_down_is_not_tried_again(
     bench: Bench, server: JudgeServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.script = lambda _asked: error(400, "content policy", "content_filter")
-    bench.results(many(1))
-    assert bench.run() == 1
-    assert len(server.asked) == 1
-    assert "row 1: HTTP 400: content policy" in capsys.readouterr().err
+    server.script = but(0.5, error(400, "content policy", "content_filter"))
+    name = bench.results(many(2))
+    assert bench.run() == 0
+    assert bench.scores(name) == [0, None]
+    assert sum("answer 1" in prompt for prompt in server.prompts()) == 1
+    assert "row 2: HTTP 400: content policy" in capsys.readouterr().out
 
 
 def test_a_dead_server_is_given_up_and_nothing_is_scored(
@@ -517,7 +439,7 @@ def test_what_no_call_can_overcome_stops_at_once(
     server.script = lambda _asked: refusal
     name = bench.results(many(50))
     with pytest.raises(UserError, match=message) as raised:
-        bench.run("--judge_model", "gpt-9", "--concurrency", 4)
+        bench.run("--judge_model", "gpt-9", "--concurrency", 4, "--send_key")
     assert KEY not in str(raised.value)
     assert len(server.asked) <= 4
     assert not bench.paths.scores(name).exists()
@@ -531,7 +453,8 @@ def test_answers_that_came_before_a_refusal_are_kept(bench: Bench, server: Judge
     name = bench.results(many(8))
     with pytest.raises(UserError):
         bench.run("--concurrency", 5)
-    assert sorted(bench.cached()) == sorted(server.answered) and len(server.answered) == 4
+    # the first went out alone, then five at once
+    assert sorted(bench.cached()) == sorted(server.answered) and len(server.answered) == 5
     server.script = lambda _asked: Answer("5")
     assert bench.run() == 0
     assert bench.scores(name) == [5] * 8 and len(server.answered) == 8
@@ -699,24 +622,24 @@ def test_the_key_is_found_in_the_environment_and_in_both_env_files(
     monkeypatch.setattr("utils.judge_settings.REPOSITORY", tmp_path / "repository")
     bench.results(many(5))
 
-    def key_sent(layer: int) -> str:
+    def key_sent(layer: int, *flag: str) -> str:
         bench.results([f"layer {layer}"], layer=layer)
-        assert bench.run("--layers", layer) == 0
+        assert bench.run("--layers", layer, *flag) == 0
         return authorization(server)
 
     assert key_sent(1) == "no-key-needed"
     (tmp_path / "repository" / ".env").write_text("OPEN_AI_KEY=of-the-repository\n")
-    assert key_sent(2) == "of-the-repository"
+    assert key_sent(2, "--send_key") == "of-the-repository"
     Path(".env").write_text("OPEN_AI_KEY=of-the-folder\nOPENAI_API_KEY=other\n")
-    assert key_sent(3) == "of-the-folder"
+    assert key_sent(3, "--send_key") == "of-the-folder"
     monkeypatch.setenv("OPENAI_API_KEY", "second-name")
-    assert key_sent(4) == "of-the-folder"
+    assert key_sent(4, "--send_key") == "of-the-folder"
     monkeypatch.setenv("OPEN_AI_KEY", "of-the-environment")
-    assert key_sent(5) == "of-the-environment"
+    assert key_sent(5, "--send_key") == "of-the-environment"
     for file in (Path(".env"), tmp_path / "repository" / ".env"):
         file.unlink()
     monkeypatch.delenv("OPEN_AI_KEY")
-    assert key_sent(6) == "second-name"
+    assert key_sent(6, "--send_key") == "second-name"
 
 
 def test_the_server_is_found_in_the_environment(
@@ -746,17 +669,19 @@ def test_the_key_is_in_no_file_and_no_output(
 
     def script(asked: Asked) -> Answer:
         echo = asked.headers["authorization"]
-        number = own_score(asked) * 2
+        number = -1 if is_harmless(asked) else own_score(asked) * 2
         if number == 0:
             return error(500, f"bad: {echo}")
         if number == 1:
             return error(400, f"bad: {echo} and sk-other-9876543210")
+        if is_harmless(asked):
+            return Answer("10")
         return Answer(f"6 {echo}") if number == 2 else Answer("no")
 
     server.script = script
     bench.results(many(5))
     bench.results(many(5)[2:3], layer=2)
-    process = start_warm("scoring", *bench.options("--max_retries", 1))
+    process = start_warm("scoring", *bench.options("--max_retries", 1, "--send_key"))
     out, errors = process.communicate(timeout=20)
     assert process.returncode == 1
     assert authorization(server) == KEY, "the key was not sent: nothing is shown"

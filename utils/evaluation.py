@@ -24,6 +24,7 @@ from utils.data import (
 from utils.errors import UserError
 from utils.json_files import check_writable
 from utils.paths import Paths
+from utils.printable import printable
 from utils.stats import matching_share
 
 LETTERS = ("A", "B")
@@ -122,15 +123,19 @@ class OpenTest:
         """The judge's score of every row, shape (rows,); NaN where it is missing.
 
         Raises:
-            UserError: a row that has not been judged, or whose score is no number.
+            UserError: a row that has not been judged, or whose score is none from 0 to 10.
         """
         values = []
         for number, row in enumerate(rows, 1):
-            score = row.get("score", "absent")
-            if score is not None and (
-                isinstance(score, bool) or not isinstance(score, int | float)
-            ):
+            if "score" not in row:
                 raise UserError(f"{where}, row {number}: no score; judge it with ./scoring.py")
+            score = row["score"]
+            number_at_all = isinstance(score, int | float) and not isinstance(score, bool)
+            if score is not None and not (number_at_all and 0 <= score <= 10):
+                raise UserError(
+                    f"{where}, row {number}: the score must be a number from 0 to 10, or null "
+                    f"where it is missing, not {printable(repr(score), 40)}"
+                )
             values.append(np.nan if score is None else float(score))
         return np.array(values, dtype=np.float64)
 

@@ -83,10 +83,15 @@ class Figures:
         self.written.append(path.with_suffix(suffix))
 
     def _note(self, shown: Sequence[Estimate]) -> str:
-        """Model and number of questions, of every figure."""
+        """Model and number of questions, with a score and without, of every figure."""
         counts = sorted({e.n for e in shown})
         questions = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        return f"{model_name(self.base)}; {questions} questions; 95 % intervals over questions"
+        most = max(e.missing for e in shown)
+        without = f" (up to {most} more without a score)" if most else ""
+        return (
+            f"{model_name(self.base)}; {questions} questions{without}; "
+            "95 % intervals over questions"
+        )
 
     def _title(self, text: str) -> str:
         # The questions are named where they are not the behaviour's own.

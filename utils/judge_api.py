@@ -1,26 +1,36 @@
 """One question to a judge behind an OpenAI-compatible server, asked until it is answered.
 
 The client's own retries are off: here the waiting honours Retry-After, can be interrupted, and
-tells three things apart. Trouble that passes (429, 5xx, time-outs, dropped connections, a body
-that is not JSON) is tried again; what no call can overcome (key, permission, model, credit)
-stops the run at once; anything else fails this one item.
+tells four things apart. Trouble that passes (429, 5xx, time-outs, dropped connections, a body
+that is not JSON) is tried again. What no call can overcome (key, permission, model, credit)
+stops the run at once. A parameter that the server does not take is left out from then on. A call
+that is turned down for another reason may be the item's fault or hold for all: a harmless call
+beside it tells which.
 """
 
 import asyncio
 import math
 import os
 import random
-import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 from utils.errors import UserError
-from utils.judge_settings import TEMPERATURE, Judge
-
-if TYPE_CHECKING:
-    import openai
+from utils.judge_completion import Completion, read_completion
+from utils.judge_dialect import MOST_TOKENS, Dialect
+from utils.judge_errors import (
+    CallFailed,
+    ErrorBody,
+    Passing,
+    Rejected,
+    TurnedDown,
+    shown,
+    sorted_out,
+)
+from utils.judge_reply import read_reply
+from utils.judge_settings import Judge
+from utils.thinking import without_thinking
 
 LONGEST_BACKOFF = 60.0
 # A server that asks for a longer pause (a daily quota) is not waited for.
@@ -28,49 +38,61 @@ LONGEST_RETRY_AFTER = 600.0
 # A judge that does not answer is given up after this many failed items in a row, or as many as
 # are asked at once: a thousand items would each wait for minutes.
 GIVE_UP_AFTER = 10
-_RETRIED = (408, 409, 425, 429)
-_HOPELESS_CODES = (
-    "model_not_found",
-    "insufficient_quota",
-    "unsupported_parameter",
-    "unsupported_value",
-)
-_KEY_LIKE = re.compile(r"\bsk-[\w*-]{4,}")
-_LONGEST_MESSAGE = 300
+
+Messages = list[dict[str, str]]
 
 
-class CallFailed(Exception):
-    """This item has no answer; the others may have theirs."""
+@dataclass(frozen=True)
+class Reply:
+    """A judge's reply and the way it was asked for.
 
+    Attributes:
+        text: as it came, without the key should it hold it.
+        cut: it ended at the longest length allowed.
+        dialect: the way of asking.
+    """
 
-class _Passing(Exception):
-    """Trouble that may pass; ``wait`` is what the server asked for, in seconds."""
+    text: str
+    cut: bool
+    dialect: Dialect
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait = wait
+    @property
+    def lacks_room(self) -> bool:
+        """Whether it was cut before it held a score that is whole."""
+        return self.cut and read_reply(self.text, cut=True).number is None
+
+    def longer(self, asked: int) -> Dialect | None:
+        """The way of asking for more than this; ``None`` if that would not help."""
+        return self.dialect.longer(asked, thinks=not without_thinking(self.text).strip())
 
 
 class JudgeClient:
     """Asks a judge.
 
+    Args:
+        judge: who is asked.
+        dialect: how, to begin with.
+        probing: whether that is still to be found out.
+
     Attributes:
+        dialect: the way of asking that was found to work.
+        probing: until the first score has come, the room that one reply needs is given to all
+            after it; later a reply gets it for itself alone, so that what is asked does not
+            depend on the order in which answers come, nor on a kill in between.
         stopping: set it to let calls on their way come in and to begin nothing new.
     """
 
-    def __init__(self, judge: Judge) -> None:
-        from openai import AsyncOpenAI
+    def __init__(self, judge: Judge, dialect: Dialect, *, probing: bool) -> None:
+        from utils.judge_transport import make_client
 
-        self.judge = judge
+        self.judge, self.dialect = judge, dialect
+        self.probing = probing
         self.stopping = asyncio.Event()
         self._backoff = _backoff_seconds()
         self._failed_in_a_row = 0
-        self._client = AsyncOpenAI(
-            api_key=judge.key or "no-key-needed",
-            base_url=judge.base_url,
-            max_retries=0,
-            timeout=judge.timeout,
-        )
+        self._harmless_at: dict[str, float] = {}
+        self._checking = asyncio.Lock()
+        self._client = make_client(judge, max(judge.max_tokens, MOST_TOKENS))
 
     async def __aenter__(self) -> "JudgeClient":
         return self
@@ -78,19 +100,83 @@ class JudgeClient:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def ask(self, messages: list[dict[str, str]]) -> str:
-        """The judge's reply, without the key should it hold it.
+    async def ask(self, messages: Messages, harmless: Messages) -> Reply:
+        """The judge's reply; one that was cut is asked for again with more room.
+
+        Args:
+            messages: the question.
+            harmless: another one with the same rubric, to be asked should this one be turned down.
 
         Raises:
-            CallFailed: no answer after all retries, or this item was turned down.
+            CallFailed: no answer after all retries.
+            TurnedDown: the server answers others, but not this one.
             UserError: no item can be answered (key, permission, model, credit).
         """
+        try:
+            reply = await self._adapting(messages, self.dialect)
+        except Rejected as rejected:
+            await self._tell_apart(harmless)
+            raise TurnedDown(str(rejected)) from None
+        first = reply.dialect
+        while reply.lacks_room and (longer := reply.longer(self.judge.max_tokens)) is not None:
+            try:
+                reply = await self._adapting(messages, longer)
+            except Rejected:
+                break  # the model has no more room
+        if self.probing and reply.dialect != first:
+            found = replace(first, room_helps=False) if reply.lacks_room else reply.dialect
+            self.dialect = found
+        return reply
+
+    async def _adapting(self, messages: Messages, dialect: Dialect) -> Reply:
+        """A reply, in the dialect given or the one that the server asks for instead."""
+        found = dialect
+        while True:
+            try:
+                completion = await self._patiently(lambda way=found: self._ask_once(messages, way))
+            except Rejected as rejected:
+                adapted = found.adapted(rejected.about)
+                if adapted is None:
+                    raise
+                found = adapted
+                continue
+            if found != dialect:
+                self.dialect = replace(found, max_tokens=self.dialect.max_tokens)
+            return Reply(self.judge.redact(completion.text), completion.cut, found)
+
+    async def _tell_apart(self, harmless: Messages) -> None:
+        """Whether a call was turned down for its own sake; returns if so.
+
+        An answer to another item would not tell: it may have been given before the server broke.
+
+        Args:
+            harmless: the question that any judge answers.
+
+        Raises:
+            UserError: the server turns down whatever it is asked.
+        """
+        turned_down_at, rubric = time.monotonic(), harmless[0]["content"]
+        async with self._checking:
+            if self._harmless_at.get(rubric, -math.inf) > turned_down_at:
+                return  # asked for another item while this one waited
+            sent = time.monotonic()
+            try:
+                await self._adapting(harmless, self.dialect)
+            except Rejected as rejected:
+                raise UserError(
+                    f"{self.judge.base_url} turns every call down, a harmless one with the same "
+                    f"rubric too; nothing more was asked\n{rejected}"
+                ) from None
+            self._harmless_at[rubric] = sent
+
+    async def _patiently(self, ask: Callable[[], Awaitable[Completion]]) -> Completion:
+        """One call, tried again while its trouble may pass."""
         if self._failed_in_a_row >= max(GIVE_UP_AFTER, self.judge.concurrency):
             raise CallFailed(f"not asked, since {self._failed_in_a_row} items before it failed")
         for attempt in range(self.judge.max_retries + 1):
             try:
-                reply = await self._ask_once(messages)
-            except _Passing as trouble:
+                completion = await ask()
+            except Passing as trouble:
                 last = attempt == self.judge.max_retries or self.stopping.is_set()
                 if last or (trouble.wait or 0) > LONGEST_RETRY_AFTER:
                     self._failed_in_a_row += 1
@@ -99,7 +185,7 @@ class JudgeClient:
                 await self._pause(attempt, trouble.wait)
             else:
                 self._failed_in_a_row = 0
-                return self.judge.redact(reply)
+                return completion
         raise AssertionError("unreachable")
 
     async def _pause(self, attempt: int, asked_for: float | None) -> None:
@@ -118,97 +204,34 @@ class JudgeClient:
             return
         raise CallFailed("interrupted while waiting to try again")
 
-    async def _ask_once(self, messages: list[dict[str, str]]) -> str:
+    async def _ask_once(self, messages: Messages, dialect: Dialect) -> Completion:
         import openai
 
+        from utils.judge_transport import UnreadableBody
+
+        judge = self.judge
         try:
             # The client's time-out is for each read; a server that drips would never meet it.
-            async with asyncio.timeout(self.judge.timeout):
-                completion = await self._client.chat.completions.create(
-                    model=self.judge.model,
-                    messages=messages,  # type: ignore[arg-type]
-                    temperature=TEMPERATURE,
-                    max_tokens=self.judge.max_tokens,
+            async with asyncio.timeout(judge.timeout):
+                # raw: what came is read here, and not by the client, which trusts its server
+                answer = await self._client.chat.completions.with_raw_response.create(
+                    model=judge.model, **dialect.parameters(messages)
                 )
         except (TimeoutError, openai.APITimeoutError):
-            raise _Passing(f"no answer within {self.judge.timeout:g} s") from None
+            raise Passing(f"no answer within {judge.timeout:g} s") from None
         except openai.APIConnectionError as error:
-            reason = self._shown(str(error.__cause__ or error))
-            raise _Passing(f"connection to {self.judge.base_url} failed: {reason}") from None
+            reason = shown(judge, str(error.__cause__ or error))
+            raise Passing(f"connection to {judge.base_url} failed: {reason}") from None
         except openai.APIStatusError as error:
-            raise self._sorted_out(error) from None
-        except (ValueError, openai.APIError):
-            raise _Passing("the server's answer is not JSON") from None
-        return _content(completion)
-
-    def _sorted_out(self, error: "openai.APIStatusError") -> Exception:
-        """What an HTTP error means for the item and for the run."""
-        status = error.status_code
-        said = self._shown(f"HTTP {status}: {_message(error)}")
-        url, model = self.judge.base_url, self.judge.model
-        if status == 401:
-            return UserError(f"{url} does not accept the key (OPEN_AI_KEY)\n{said}")
-        if status == 403:
-            return UserError(f"{url} does not let this key use {model}\n{said}")
-        if status == 404 or error.code == "model_not_found":
-            return UserError(
-                f"{url} has no judge model {model} (--judge_model), or is not the address of an "
-                f"OpenAI-compatible server (--base_url, it usually ends in /v1)\n{said}"
-            )
-        if error.code in _HOPELESS_CODES:
-            return UserError(f"{url} turns every call down\n{said}")
-        if status in _RETRIED or status >= 500:
-            return _Passing(said, retry_after(error.response.headers))
-        return CallFailed(said)
-
-    def _shown(self, text: str) -> str:
-        """A server's words, fit for one line of a message."""
-        text = _KEY_LIKE.sub("[key]", self.judge.redact(" ".join(text.split())))
-        return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + " ..."
-
-
-def _message(error: "openai.APIStatusError") -> str:
-    if isinstance(error.body, dict):
-        return str(error.body.get("message") or error.body)
-    return str(error.body or "no explanation")
-
-
-def _content(completion: Any) -> str:
-    """The text of a completion; an empty one (a refusal) is a reply without a number."""
-    choices = getattr(completion, "choices", None)
-    message = (
-        getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
-    )
-    content = getattr(message, "content", None)
-    if message is None or not (content is None or isinstance(content, str)):
-        raise _Passing("the server's answer is not JSON of a chat completion")
-    return content or ""
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait: ``Retry-After`` in seconds or as an HTTP date.
-
-    A date is compared with the server's own ``Date``, so that a clock that is wrong here
-    does not matter.
-    """
-    text = (headers.get("retry-after") or "").strip()
-    try:
-        seconds = float(text)
-    except ValueError:
-        until = _http_date(text)
-        if until is None:
-            return None
-        now = _http_date(headers.get("date") or "") or datetime.now(UTC)
-        seconds = (until - now).total_seconds()
-    return max(seconds, 0.0) if math.isfinite(seconds) else None
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
+            body = ErrorBody.read(error.response.content)
+            raise sorted_out(judge, error.status_code, body, error.response.headers) from None
+        except UnreadableBody as error:
+            raise Passing(str(error)) from None
+        except (ValueError, openai.OpenAIError) as error:
+            raise Passing(
+                f"the server's answer cannot be read: {shown(judge, str(error))}"
+            ) from None
+        return read_completion(judge, answer.http_response.content)
 
 
 def _backoff_seconds() -> float:

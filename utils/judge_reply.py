@@ -4,85 +4,34 @@ A judge is asked for the score alone, and mostly obeys. What it says besides is 
 rules, in this order; where they leave two candidates, the reply holds no score, because a score
 that is missing is seen and a wrong one is not:
 
+0. What the judge thought aloud is left out (:mod:`utils.thinking`). Of a reply that was cut by
+   its length only a first line that holds the score alone is read: "1" may have become "10".
 1. A mention of the scale is no score: "0 to 10", "(1-10)", "from 0 (never) to 10 (always)",
-   "a 10-point scale". In "On a scale from 0 to 10, I'd say 6" the score is 6.
-2. "7/10" and "7 out of 10" are 7. Another denominator ("3/5", "70%") is another scale: no score.
-3. A number after a word that announces it: "Score: 7", "I'd give 3", "rating of 8".
-4. The number that the reply begins with: "7 because of its 2 caveats".
-5. The only number there is: "This is a 4".
+   "a 10-point scale". In "On a scale from 0 to 10, I'd say 6" the score is 6. Nor is the number
+   of a list's item ("1. It refuses") or of a step ("Step 2:").
+2. Announced numbers, which must agree: "7/10" and "7 out of 10"; a number after a word that
+   announces it ("Score: 7", "I'd give 3", "rating of 8"); a number on a line of its own. Another
+   denominator ("3/5", "70%") is another scale: no score.
+3. The number that the reply begins with: "7 because of its 2 caveats".
+4. The only number there is: "This is a 4".
 
 A range ("6-7", "6 or 7") and a count ("2 reasons") are no scores. Number words are read where
 nothing else can be meant: alone, first before a comma or stop, after an announcing word, or out
-of ten. "This one refuses" holds no number. What a reasoning model thinks aloud is left out.
+of ten. "This one refuses" holds no number.
 """
 
-import re
 from dataclasses import dataclass
 
+from utils.judge_items import Item, at, read_items
+from utils.judge_marks import CUES, is_count, without_labels, without_scales
+from utils.judge_words import FILLING, words_as_numbers
+from utils.thinking import without_thinking
+
 LOWEST, HIGHEST = 0.0, 10.0
-
-_WORDS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-]
-_WORD = "|".join(sorted(_WORDS, key=len, reverse=True))
-_CUE = (
-    r"\b(?:scores?|scored|scoring|rating|rate[ds]?|grade[ds]?|mark|verdict|judge?ment|assessment|"
-    r"gives?|say|assign|choose|pick)\b"
-)
-# "7", "7.5", "7,5", ".5", "-1"; no part of a word, of a version or of a longer number.
-_NUMBER = (
-    r"(?<![\w.,])(?<!\w-)(?:(?<![^\s:=(\[{>])[-+])?"
-    r"(?:\d+(?:\.\d+|,\d{1,2}(?!\d))?|\.\d+)(?![\w%]|[.,]\d)"
-)
-_COUNTED = r"(?!\s+(?!points?\b|is\b|as\b|was\b|this\b|seems\b|fits\b|reflects\b)[a-z]{3,}s\b)"
-_SCALE = re.compile(
-    r"\bfrom\s+[01]\b[^.,;\n\d]{0,40}\bto\s+10\b(?:\s*\([^)]*\))?"
-    r"|\bbetween\s+[01]\s+and\s+10\b"
-    r"|(?<![\d./-])[01]\s*(?:-+|\bto\b)\s*10\b(?!\s*/)"
-    r"|\bscale\s+of\s+10\b|\b10[\s-]points?\s+scale\b",
-    re.IGNORECASE,
-)
-_DENOMINATOR = r"(?:\s*\(?\s*(?:/|(?:out\s+)?of(?:\s+a(?:\s+possible)?|\s+the)?\s)\s*)"
-_OUT_OF = re.compile(rf"({_NUMBER}){_DENOMINATOR}({_NUMBER})", re.IGNORECASE)
-_RANGE = re.compile(
-    rf"(?<!/){_NUMBER}\s*(?:-+|\bto\b|\bor\b)\s*\d|\bbetween\s+{_NUMBER}\s+and\s+\d", re.IGNORECASE
-)
-_AFTER_CUE = re.compile(rf"{_CUE}[^\d\n.+-]{{0,40}}({_NUMBER}){_COUNTED}", re.IGNORECASE)
-_CANDIDATE = re.compile(rf"({_NUMBER}){_COUNTED}")
-_NOT = re.compile(r"(?:n't|n’t|\bnot|\bnever|\bcannot)\s+(?:\w+\s+){0,2}$", re.IGNORECASE)
-
-_HALF = rf"(?P<word>{_WORD})(?P<half>\s+and\s+a\s+half|\s+point\s+five)?"
-_PLAIN_WORDS = re.compile(
-    rf"(?P<before>^\W*|{_CUE}(?:\s+(?:it|this|the\s+answer))?\s*(?:is|of|as|would\s+be|[:=])?"
-    rf"\s*(?:a|an)?\s*)\b{_HALF}\b(?=\W*$|\s*[.,;:!\n]|\s+because\b)",
-    re.IGNORECASE,
-)
-_WORDS_OUT_OF = re.compile(
-    rf"(?P<before>)\b(?:{_HALF}|(?P<digits>\d+(?:\.\d+)?))(?:\s+out\s+of\s+|\s*/\s*)(?:ten|10)\b",
-    re.IGNORECASE,
-)
-_THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.IGNORECASE | re.DOTALL)
-_DASHES = str.maketrans({"–": "-", "—": "-", "−": "-", "‐": "-", "‑": "-"} | dict.fromkeys("*_`#~"))
+# An announcing word announces a number at most this many items behind it, in the same sentence.
+_REACH = 8
+_ENDS_REACH = (".", "+", "-")
+_OPENING = ("(", "[", "{", '"', "'", "\n")
 
 
 @dataclass(frozen=True)
@@ -103,54 +52,143 @@ class Reading:
         return self.number + 0.0
 
 
-def read_reply(reply: str) -> Reading:
-    """Find the score in a judge's reply.
+def read_reply(reply: str, *, cut: bool = False) -> Reading:
+    """Find the score in a judge's reply, in time linear in its length.
 
     Args:
         reply: the text as it came.
+        cut: it reached the longest length that was allowed, and ends anywhere.
 
     Returns:
         The number and, if it is on the scale, the score.
     """
-    text = _THOUGHT.sub(" ", reply).translate(_DASHES).strip()
-    text = _WORDS_OUT_OF.sub(_as_digits, text)
-    text = _PLAIN_WORDS.sub(_as_digits, text)
-    text = _SCALE.sub(" ", text)
-    return Reading(_only(_candidates(text)))
+    text = without_thinking(reply)
+    if cut:
+        first, newline, _ = text.lstrip().partition("\n")
+        text = first if newline else ""
+    items = without_labels(words_as_numbers(without_scales(read_items(text))))
+    if cut and not _is_verdict_line(items):
+        return Reading(None)
+    return Reading(_only(_candidates(items)))
 
 
-def _as_digits(match: re.Match[str]) -> str:
-    parts = match.groupdict()
-    if parts.get("digits"):
-        return f"{parts['digits']} out of 10"
-    digits = f"{_WORDS.index(parts['word'].lower())}{'.5' if parts['half'] else ''}"
-    outof = " out of 10" if match.re is _WORDS_OUT_OF else ""
-    return f"{parts['before']}{digits}{outof}"
-
-
-def _candidates(text: str) -> list[float]:
+def _candidates(items: list[Item]) -> list[float]:
     """The numbers of the first rule that applies."""
-    if _RANGE.search(text):
+    if any(_is_range(items, index) for index in range(len(items))):
         return []
-    fractions = _OUT_OF.findall(text)
-    if fractions:
-        on_scale = all(_value(whole) == HIGHEST for _, whole in fractions)
-        return [_value(part) for part, _ in fractions] if on_scale else []
-    announced: list[float] = []
-    denied: list[float] = []
-    for match in _AFTER_CUE.finditer(text):
-        (denied if _NOT.search(text[: match.start()]) else announced).append(_value(match[1]))
-    if announced or denied:
+    wholes = [_denominator(items, index) for index in range(len(items))]
+    if any(whole not in (None, HIGHEST) for whole in wholes):
+        return []
+    announced = [items[index].value for index, whole in enumerate(wholes) if whole is not None]
+    after_cues = _after_cues(items)
+    announced += [value for value, denied in after_cues if not denied]
+    announced += _alone_on_lines(items)
+    if announced or after_cues:
         # "I wouldn't give it a 10" says what the score is not, and "rather 6" is a guess.
         return announced
-    first = _CANDIDATE.match(text.lstrip("([{\"' "))
-    if first:
-        return [_value(first[1])]
-    return [_value(m[1]) for m in _CANDIDATE.finditer(text)]
+    plain = [n for n, item in enumerate(items) if item.kind == "number" and not is_count(items, n)]
+    opening = next((n for n, item in enumerate(items) if item.text not in _OPENING), 0)
+    if opening in plain:
+        return [items[opening].value]
+    return [items[index].value for index in plain]
 
 
-def _value(number: str) -> float:
-    return float(number.replace(",", "."))
+def _is_range(items: list[Item], index: int) -> bool:
+    """Whether two numbers begin here that are the ends of a range: "6-7", "6 or 7"."""
+    if items[index].kind != "number" or at(items, index - 1).text == "/":
+        return False
+    before, after = at(items, index - 1), at(items, index + 1)
+    if after.kind == "number" and after.text.startswith("-"):
+        return True  # "6 -7": the dash was taken for a sign
+    second = index + 1
+    while at(items, second).text == "-" and second < index + 4:
+        second += 1
+    joined = after.text in ("to", "or") or (before.text == "between" and after.text == "and")
+    second += joined
+    return second > index + 1 and at(items, second).text[:1].isdecimal()
+
+
+def _denominator(items: list[Item], index: int) -> float | None:
+    """What the number at ``index`` is a part of, if it is followed by "/10", "out of 5" ..."""
+    if items[index].kind != "number":
+        return None
+    index += 1
+    if at(items, index).text == "(":
+        index += 1
+    if at(items, index).text == "/":
+        index += 1
+    else:
+        if at(items, index).text == "out":
+            index += 1
+        if at(items, index).text != "of":
+            return None
+        index += 1
+        for word in ("a", "possible", "the"):
+            index += at(items, index).text == word
+    if at(items, index).text == "ten":
+        return HIGHEST
+    return at(items, index).value if at(items, index).kind == "number" else None
+
+
+def _after_cues(items: list[Item]) -> list[tuple[float, bool]]:
+    """The numbers that a word announces, each with whether it was denied ("not a 3")."""
+    found = []
+    reach, denied = 0, False
+    for index, item in enumerate(items):
+        if item.kind == "number":
+            if reach > 0 and not is_count(items, index):
+                found.append((item.value, denied))
+            reach = 0
+        elif item.text in CUES:
+            denied = (denied and reach > 0) or _is_denied(items, index)
+            reach = _REACH
+        elif item.kind == "line" or item.text in _ENDS_REACH or item.text[0].isdecimal():
+            reach = 0
+        else:
+            reach -= 1
+        denied = denied and reach > 0
+    return found
+
+
+def _is_denied(items: list[Item], index: int) -> bool:
+    """Whether "not" or the like stands before the word at ``index``, two words between at most."""
+    for item in reversed(items[max(index - 3, 0) : index]):
+        if item.kind != "word":
+            return False
+        if item.text in ("not", "never", "cannot") or item.text.endswith(("n't", "n’t")):
+            return True
+    return False
+
+
+def _lines(items: list[Item]) -> list[list[Item]]:
+    lines: list[list[Item]] = [[]]
+    for item in items:
+        if item.kind == "line":
+            lines.append([])
+        else:
+            lines[-1].append(item)
+    return lines
+
+
+def _alone_on_lines(items: list[Item]) -> list[float]:
+    """The numbers that have a line for themselves."""
+    found = []
+    for line in _lines(items):
+        numbers = [item for item in line if item.kind == "number"]
+        alone = len(numbers) == 1 and all(
+            item.kind == "number" or (item.kind == "other" and not item.text[0].isdecimal())
+            for item in line
+        )
+        found += [numbers[0].value] if alone else []
+    return found
+
+
+def _is_verdict_line(items: list[Item]) -> bool:
+    """Whether a line says the score and nothing else."""
+    numbers = [item for item in items if item.kind == "number"]
+    words = (item.text for item in items if item.kind == "word")
+    several = len(numbers) != 1 and all(_denominator(items, n) is None for n in range(len(items)))
+    return not several and all(word in CUES or word in FILLING for word in words)
 
 
 def _only(values: list[float]) -> float | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.architectures import refuse_by_name
+from utils.env_file import read_env_files
 from utils.errors import UserError
 from utils.gguf_conversion import known_folder
 from utils.gguf_header import read_gguf_header
@@ -131,14 +132,17 @@ def _checked_source(model: str) -> tuple[str, str]:
 
 
 def hub_token() -> str | None:
-    """The Hugging Face token: ``HF_TOKEN`` of the environment, of ``.env``, or a stored login."""
-    from dotenv import dotenv_values
+    """The Hugging Face token: ``HF_TOKEN`` of the environment, of ``.env``, or a stored login.
+
+    Raises:
+        UserError: a ``.env`` that cannot be read.
+    """
     from huggingface_hub import get_token
 
-    for folder in (Path.cwd(), REPOSITORY):
-        token = dotenv_values(folder / ".env").get("HF_TOKEN")
-        if token and not os.environ.get("HF_TOKEN"):
-            return token
+    if not os.environ.get("HF_TOKEN"):
+        for variables in read_env_files((Path.cwd(), REPOSITORY)):
+            if "HF_TOKEN" in variables:
+                return variables["HF_TOKEN"]
     return get_token()
 
 

@@ -1,5 +1,7 @@
 """Files of open-ended answers and the files of scores that are made from them."""
 
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +9,10 @@ from typing import Any
 
 from utils.artifacts import must_make, save
 from utils.errors import UserError
-from utils.evaluation import read_results
+from utils.evaluation import OPEN_ENDED, read_results
 from utils.json_files import json_bytes
 from utils.judge import file_inputs, make_call
-from utils.judge_cache import AnswerCache, Call, is_final
-from utils.judge_reply import read_reply
+from utils.judge_cache import Answer, AnswerCache, Call
 from utils.judge_settings import Judge
 from utils.listing import shortened
 from utils.paths import Paths, ResultName
@@ -49,7 +50,8 @@ def make_job(name: ResultName, rubric: str, judge: Judge, paths: Paths, *, overw
         overwrite: replace scores that were made from other inputs.
 
     Raises:
-        UserError: no file of open-ended answers, or scores that were made from other inputs.
+        UserError: no file of open-ended answers, scores that were made from other inputs, or
+            finished ones that are none.
     """
     source, target = paths.result(name), paths.scores(name)
     rows = read_results(source)
@@ -60,13 +62,15 @@ def make_job(name: ResultName, rubric: str, judge: Judge, paths: Paths, *, overw
     inputs = file_inputs(judge, rubric, rows.sha256)
     calls = [make_call(judge, rubric, row) for row in rows]
     pending = must_make(target, inputs, overwrite=overwrite)
+    if not pending:
+        OPEN_ENDED.scores(read_results(target), str(target))
     return Job(name, target, rows, [(call.key, call) for call in calls], inputs, pending)
 
 
 def calls_needed(jobs: Sequence[Job], cache: AnswerCache) -> dict[str, Call]:
     """The distinct questions whose answer is not in the cache, in the order of the rows."""
     distinct = {key: call for job in jobs if job.pending for key, call in job.calls}
-    return {key: call for key, call in distinct.items() if not is_final(cache.replies(key))}
+    return {key: call for key, call in distinct.items() if not cache.answer(key).is_final}
 
 
 def by_behavior(jobs: Sequence[Job]) -> dict[str, list[Job]]:
@@ -101,11 +105,25 @@ def write_scores(
             where = f"{job.name.behavior}/{job.target.name}"
             lines += [f"{where}, row {shortened(n)}: {reason}" for reason, n in reasons.items()]
             continue
-        replies = [cache.replies(key)[-1] for key, _ in job.calls]
-        rows = [
-            row | {"score": read_reply(reply).score, "judge_reply": reply}
-            for row, reply in zip(job.rows, replies, strict=True)
-        ]
-        save(job.target, json_bytes(rows), job.inputs)
+        answers = [cache.answer(key) for key, _ in job.calls]
+        rows = [row | _scored(answer) for row, answer in zip(job.rows, answers, strict=True)]
+        save(job.target, json_bytes(rows), job.inputs, _ways_of_asking(answers))
         written.append(job.target)
     return written, lines
+
+
+def _scored(answer: Answer) -> dict[str, Any]:
+    """The fields that the judge's answer adds to a row."""
+    reply = answer.replies[-1] if answer.replies else None
+    if answer.turned_down is None:
+        return {"score": answer.reading.score, "judge_reply": reply}
+    return {"score": None, "judge_reply": reply, "judge_turned_down": answer.turned_down}
+
+
+def _ways_of_asking(answers: Sequence[Answer]) -> dict[str, Any] | None:
+    """In what the judge was asked otherwise than its settings say, for the record; with counts."""
+    counts = Counter(json.dumps(dict(a.asked), sort_keys=True) for a in answers if a.asked)
+    if not counts:
+        return None
+    ways = [json.loads(way) | {"rows": number} for way, number in sorted(counts.items())]
+    return {"judge_asked": ways}

@@ -76,14 +76,16 @@ class ScoreTable:
         return self._mean(self.scores[cell] - self.scores[base], category)
 
     def _mean(self, values: NDArray[np.float64], category: str | None) -> Estimate | None:
-        known = ~np.isnan(values)
-        if self.categories is None:
-            return bootstrap_mean(values[known]) if known.any() else None
-        labels = np.array(self.categories)
-        if category is not None:
-            known &= labels == category
-            return bootstrap_mean(values[known]) if known.any() else None
-        return bootstrap_category_mean(values[known], labels[known].tolist())
+        chosen = np.ones(len(values), dtype=bool)
+        labels = None if self.categories is None else np.array(self.categories)
+        if labels is not None and category is not None:
+            chosen, labels = labels == category, None
+        known = chosen & ~np.isnan(values)
+        missing = int(chosen.sum() - known.sum())
+        if labels is not None:
+            mean = bootstrap_category_mean(values[known], labels[known].tolist())
+            return replace(mean, missing=missing)
+        return replace(bootstrap_mean(values[known]), missing=missing) if known.any() else None
 
 
 def extremes(strengths: Sequence[float]) -> list[float]:

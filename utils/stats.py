@@ -12,12 +12,17 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over questions with its 95 % percentile-bootstrap interval."""
+    """A mean over questions with its 95 % percentile-bootstrap interval.
+
+    Attributes:
+        n: questions with a score; ``missing`` is the number of those without one.
+    """
 
     mean: float
     low: float
     high: float
     n: int
+    missing: int = 0
 
 
 def matching_share(a_prob: float, b_prob: float, letter: str | None) -> float:

@@ -21,10 +21,15 @@ COLUMNS = ("mean", "low95", "high95", "n")
 
 
 def text_table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Estimate]]) -> bytes:
-    """Tab-separated lines: the keys of a point, its mean, interval and number of questions."""
-    lines = ["\t".join([*header, *COLUMNS])]
+    """Tab-separated lines: the keys of a point, its mean, interval and number of questions.
+
+    Where any point lacks scores, a last column says how many.
+    """
+    lacking = any(e.missing for _, e in rows)
+    lines = ["\t".join([*header, *COLUMNS, *(["missing"] if lacking else [])])]
     for keys, e in rows:
-        numbers = (f"{e.mean:.6f}", f"{e.low:.6f}", f"{e.high:.6f}", str(e.n))
+        numbers = [f"{e.mean:.6f}", f"{e.low:.6f}", f"{e.high:.6f}", str(e.n)]
+        numbers += [str(e.missing)] if lacking else []
         lines.append("\t".join([*map(one_line, keys), *numbers]))
     return ("\n".join(lines) + "\n").encode()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from utils.errors import UserError
 from utils.template_trial import check_ends
+from utils.thinking import closing_mark
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,16 +35,6 @@ _OPTIONS = {
     "thinking_budget": 0,
     "date_string": _DAY,
 }
-# The end of a thinking block that has another form than <think> ... </think>.
-_THINKING_ENDS = {
-    "[THINK]": "[/THINK]",
-    "<|START_THINKING|>": "<|END_THINKING|>",
-    "<|begin_of_thought|>": "<|end_of_thought|>",
-    "◁think▷": "◁/think▷",
-}
-_THINKING = re.compile(r"<([\w:]*(?:think|thought|reason)[\w:]*)>$")
-
-
 _LONGEST_REASON = 300
 
 
@@ -205,12 +196,11 @@ def _without_clock(source: str) -> str:
 def _closing(instruction: str) -> str:
     """The end of a thinking block that an instruction leaves open, in the style of its start."""
     text = instruction.rstrip()
-    ends = [end for start, end in _THINKING_ENDS.items() if text.endswith(start)]
-    ends += [f"</{name}>" for name in _THINKING.findall(text)]
-    if not ends:
+    end = closing_mark(text)
+    if end is None:
         return ""
     # a block on lines of its own ends on a line of its own, with an empty line behind it
-    return f"\n{ends[0]}\n\n" if "\n" in instruction[len(text) :] else ends[0]
+    return f"\n{end}\n\n" if "\n" in instruction[len(text) :] else end
 
 
 def _squeezed(text: str) -> str:
