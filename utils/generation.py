@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from utils.vocabulary import head_in_float32
+
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
 
@@ -32,7 +34,7 @@ def generate(
     longest = max(map(len, prompts))
     ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-    with torch.inference_mode():
+    with torch.inference_mode(), head_in_float32(model.get_output_embeddings()):
         output = model.generate(
             ids.to(wrapper.device),
             attention_mask=mask.to(wrapper.device),
