@@ -136,30 +136,32 @@ class GreedyGrid:
         probes = [None, *[s for s in self.steers if s is not None][-1:]]
 
         def slow() -> list[Tensor]:
-            return [
-                torch.stack([slow_logits(self.wrapper, p, s) for s in probes])
-                for b in batches
-                for p in b
-            ]
+            tests = [p for b in batches for p in b]
+            rows = [[slow_logits(self.wrapper, p, s) for s in probes] for p in tests]
+            return [torch.stack([torch.stack(row) for row in rows])]
 
         def fast() -> tuple[bool, list[Tensor]]:
             rows = [self._first_logits(b, probes).unflatten(0, (len(b), -1)) for b in batches]
-            return True, [prompt for batch in rows for prompt in batch]
+            return True, [torch.cat(rows)]
 
         def batched() -> list[Tensor]:
             rows = [
                 torch.stack([batched_logits(self.wrapper, b, s) for s in probes], 2)
                 for b in batches
             ]
-            return [prompt for batch in rows for prompt in batch.unbind(1)]
+            return [torch.cat(rows, dim=1)]
 
         works, self.rounding = checked(self.wrapper, Ways(slow, fast, batched))
         return works is not None
 
+    def is_alone(self, batch: Sequence[int]) -> bool:
+        """Whether the prompts of a batch are answered one row at a time."""
+        return not self.together or not self.alone.isdisjoint(batch)
+
     def answers(self, batch: Sequence[int]) -> list[list[Answer]]:
         """Answers of the prompts of one batch: [prompt][steer]."""
         prompts = [self.prompts[i] for i in batch]
-        if not self.together or not self.alone.isdisjoint(batch):
+        if self.is_alone(batch):
             return [[self._one(p, s) for s in self.steers] for p in prompts]
         parts: list[list[Answer]] = [[] for _ in prompts]
         for start in range(0, len(self.steers), self.rows):

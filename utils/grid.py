@@ -43,7 +43,7 @@ class LetterGrid:
     Attributes:
         batches: indices of the prompts that are computed together.
         rounding: of a 16-bit model, as measured before the run.
-        mended: cells computed again one by one, because a whole pack came out as NaN.
+        alone: cells computed one by one so far: all of the slow way, or those that overflow.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LetterGrid:
         self.wrapper, self.prompts = wrapper, prompts
         self.order = sorted(range(len(steers)), key=lambda i: steers[i].layer)
         self.steers = [steers[i] for i in self.order]
-        self.mended = 0
+        self.alone = 0
         regime = stretching(wrapper.model.config).regime
         # a batch holds prompts of one tail and the same letter tokens
         groups = [(regime(len(p.ids)), p.tail, *p.letters.values()) for p in prompts]
@@ -85,34 +85,33 @@ class LetterGrid:
         probes: list[Steer] = []
 
         def slow() -> list[Tensor]:
-            cells, logits = self._probes(tests)
-            probes.extend(cells)
-            return logits
+            probes[:], logits = self._probes(tests)
+            return [logits]
 
         def fast() -> tuple[PackedPrompts, list[Tensor]]:
             tail = max(p.tail for p in self.prompts)
             packed = PackedPrompts(self.wrapper, [p.ids for p in self.prompts], tail)
             found = [packed.logits([p.ids for p in b], b[0].tail, probes) for b in batches]
-            return packed, [prompt for batch in found for prompt in batch]
+            return packed, [torch.cat(found)]
 
         def batched() -> list[Tensor]:
             cells = (None, *probes)
             found = [
                 torch.stack([batched_logits(self.wrapper, b, c) for c in cells], 2) for b in batches
             ]
-            return [prompt for batch in found for prompt in batch.unbind(1)]
+            return [torch.cat(found, dim=1)]
 
         return checked(self.wrapper, Ways(slow, fast, batched))
 
-    def _probes(self, tests: Sequence[LetterPrompt]) -> tuple[list[Steer], list[Tensor]]:
+    def _probes(self, tests: Sequence[LetterPrompt]) -> tuple[list[Steer], Tensor]:
         """Steers that show whether packing works, and the logits of the test prompts under them.
 
         The lowest layer's and the highest one's. One that breaks the model would take the others
         with it and show nothing; the weakest of all stands in where both do.
 
         Returns:
-            The steers; and for each prompt the slow way's logits without any and under each,
-            shape (1 + steers, vocabulary).
+            The steers; and the slow way's logits without any and under each, shape
+            (prompts, 1 + steers, vocabulary).
         """
 
         def logits(steer: Steer | None) -> Tensor:
@@ -128,7 +127,7 @@ class LetterGrid:
                 sound = [(s, f) for s, f in [(weakest, logits(weakest))] if f.isfinite().all()]
             found = sound
         stacked = torch.stack([plain, *(f for _, f in found)], dim=1)
-        return [steer for steer, _ in found], list(stacked)
+        return [steer for steer, _ in found], stacked
 
     def probabilities(self, batch: Sequence[int]) -> Tensor:
         """P(letter) for the prompts of one batch.
@@ -144,6 +143,7 @@ class LetterGrid:
                 for p in prompts
             ]
             found = letter_probabilities(torch.stack(rows), letters)
+            self.alone += len(prompts) * (1 + len(self.steers))
         else:
             parts = [self._packed_cells(self.packed, prompts, chunk) for chunk in self.chunks]
             found = torch.cat([_plain(parts)[:, None], *(part[:, 1:] for part in parts)], dim=1)
@@ -181,13 +181,13 @@ class LetterGrid:
 
     def _alone(self, prompt: LetterPrompt, steer: Steer | None) -> Tensor:
         """One cell by one forward pass, shape (letters,); counted, and said once."""
-        if not self.mended:
+        if not self.alone:
             warnings.warn(
                 f"{self.wrapper.architecture}: numbers overflow in some cells; each of those is "
                 "computed alone, by one forward pass",
                 stacklevel=2,
             )
-        self.mended += 1
+        self.alone += 1
         logits = slow_logits(self.wrapper, prompt, steer)
         return letter_probabilities(logits, list(prompt.letters.values()))
 

@@ -17,7 +17,7 @@ from utils.branches import AT_EMBEDDING, Layout, common_prefix
 from utils.padding import left_padded
 from utils.prompts import LetterPrompt, OpenPrompt
 from utils.rotary import stretching
-from utils.self_check import COPIES, RECURRENT
+from utils.self_check import COPIES, PADDINGS, RECURRENT
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
@@ -182,17 +182,19 @@ def slow_logits(
 def batched_logits(
     wrapper: "LlamaWrapper", prompts: Sequence[LetterPrompt | OpenPrompt], steer: Steer | None
 ) -> Tensor:
-    """The slow way for rows of one batch, :data:`COPIES` of each prompt.
+    """The slow way as rows of batches, see :mod:`utils.self_check`.
 
     Returns:
-        Shape (copies, prompts, vocabulary).
+        Shape (versions, prompts, vocabulary).
     """
-    rows = list(prompts) * COPIES
     deltas = {} if steer is None else {steer.layer: steer.delta}
-    inputs = left_padded([p.ids for p in rows], wrapper.device)
-    with wrapper.steer(deltas, torch.tensor([p.steer_from for p in rows])):
-        logits = wrapper.logits(**inputs, use_cache=False, logits_to_keep=1)[:, -1]
-    return logits.unflatten(0, (COPIES, len(prompts)))
+    firsts = torch.tensor([p.steer_from for p in prompts] * COPIES)
+    found = []
+    for padding in PADDINGS:
+        inputs = left_padded([p.ids for p in prompts] * COPIES, wrapper.device, extra=padding)
+        with wrapper.steer(deltas, firsts):
+            found.append(wrapper.logits(**inputs, use_cache=False, logits_to_keep=1)[:, -1])
+    return torch.cat(found).unflatten(0, (-1, len(prompts)))
 
 
 def slow_outputs(

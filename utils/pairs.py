@@ -11,7 +11,7 @@ from utils.one_pass import PackedPrompts, Readings, default_budget, slow_outputs
 from utils.padding import left_padded
 from utils.prompts import LetterPrompt
 from utils.rotary import stretching
-from utils.self_check import COPIES, Rounding, Ways, checked, probe_batches
+from utils.self_check import COPIES, PADDINGS, Rounding, Ways, checked, probe_batches
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
@@ -58,27 +58,29 @@ class PairOutputs:
 
         # by layers: a large deviation at an early one is a small one at the scale of the last
         def slow() -> list[Tensor]:
-            return [part for b in batches for i in b for part in self._slow(i).letters[0].unbind(1)]
+            found = [self._slow(i).letters for b in batches for i in b]
+            return list(torch.cat(found).unbind(2))
 
         def fast() -> tuple[PackedPrompts, list[Tensor]]:
             packed = PackedPrompts(self.wrapper, self.rows, 1 + max(self.tails))
-            found = [pair for b in batches for pair in self._fast(packed, b).letters]
-            return packed, [part for pair in found for part in pair.unbind(1)]
+            found = [self._fast(packed, b).letters for b in batches]
+            return packed, list(torch.cat(found).unbind(2))
 
         def batched() -> list[Tensor]:
-            found = [pair for b in batches for pair in self._batched(b).unbind(1)]
-            return [part for pair in found for part in pair.unbind(2)]
+            return list(torch.cat([self._batched(b) for b in batches], dim=1).unbind(3))
 
         return checked(self.wrapper, Ways(slow, fast, batched))
 
     def _batched(self, batch: Sequence[int]) -> Tensor:
-        """The slow way as rows of one batch, shape (copies, pairs, 2, layers, width)."""
+        """The slow way as rows of batches, shape (versions, pairs, 2, layers, width)."""
         rows = [(*self.rows[i][:-1], letter) for i in batch for letter in self.letters[i]]
-        inputs = left_padded(rows * COPIES, self.wrapper.device)
-        with self.wrapper.record(self.layers) as recorded:
-            self.wrapper.run_until(self.layers[-1], **inputs, use_cache=False)
-        found = torch.stack([recorded[n][:, -1].to("cpu") for n in self.layers], dim=1)
-        return found.unflatten(0, (COPIES, len(batch), 2))
+        found = []
+        for padding in PADDINGS:
+            inputs = left_padded(rows * COPIES, self.wrapper.device, extra=padding)
+            with self.wrapper.record(self.layers) as recorded:
+                self.wrapper.run_until(self.layers[-1], **inputs, use_cache=False)
+            found.append(torch.stack([recorded[n][:, -1].to("cpu") for n in self.layers], dim=1))
+        return torch.cat(found).unflatten(0, (-1, len(batch), 2))
 
     def _slow(self, index: int) -> Readings:
         row, count = self.rows[index], self.tails[index] + 1

@@ -8,6 +8,7 @@ In 16 bits two right ways differ, and by how much depends on the model. There th
 model's own rounding: the slow way once more, on the same prompts as rows of one batch.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,15 @@ if TYPE_CHECKING:
 
 # Largest deviation of numbers, in units of their standard deviation, that rounding explains.
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
-# In 16 bits: so many times what the slow way itself moves by in a batch, within these bounds.
+# In 16 bits: so many times what the slow way itself moves by in a batch, within these bounds. There
+# it is the root mean square over one vector that counts: the largest of thousands varies too much.
+# What a batch moves may be nothing at all on some machines, so the least is what rounding a vector
+# twice a block to 8 bits adds up to.
 NOISE_TIMES = 3.0
-HALF_LEAST, HALF_MOST = 0.05, 0.5
-# Rows that each test prompt gets in the batch of the slow way.
-COPIES = 4
+HALF_LEAST, HALF_MOST = 2**-8, 0.15
+# Batches in which the slow way is repeated: tokens of padding before the longest prompt, since
+# another length adds the same numbers up in another order; and rows for each prompt.
+PADDINGS, COPIES = (0, 1, 7, 24), 2
 # What an attention that was not made for packed branches raises on the test prompts.
 MISFITS = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
 RECURRENT = "some of its blocks are recurrent and keep no keys and values"
@@ -42,9 +47,10 @@ class Rounding:
 
     Attributes:
         dtype: of the model.
-        noise: the slow way in a batch against the slow way alone, in standard deviations.
+        noise: the slow way in batches against the slow way alone: root mean square of one vector,
+            in its standard deviations.
         found: the fast way against the slow way alone, the same.
-        absolute: the first in the unit of the numbers (for logits: natural logarithms of odds).
+        absolute: the largest deviation of one number in batches, in its own unit.
     """
 
     dtype: str
@@ -54,8 +60,8 @@ class Rounding:
 
     def __str__(self) -> str:
         return (
-            f"rounding in {self.dtype}: one forward pass a cell moves by {self.noise:.2g} standard "
-            f"deviations when it is a row of a batch; this run's way is within {self.found:.2g}"
+            f"{self.dtype}: by rounding alone the model's numbers move by {100 * self.noise:.2g} % "
+            f"of their spread with the batch; in this run by {100 * self.found:.2g} %"
         )
 
 
@@ -64,9 +70,10 @@ class Ways(Generic[Prepared]):
     """The numbers of the test prompts, each way; each tensor is measured by its own deviation.
 
     Attributes:
-        slow: one plain forward pass a cell; called first.
-        fast: prepares the fast way; returns that, and the numbers.
-        batched: the slow way on many rows at once: of each tensor several versions, in front.
+        slow: one plain forward pass a cell; called first. Tensors of shape (..., numbers).
+        fast: prepares the fast way; returns that, and the same tensors.
+        batched: the slow way as rows of batches, (versions, *shape) of each tensor; called for
+            16-bit models only.
     """
 
     slow: Callable[[], Sequence[Tensor]]
@@ -108,21 +115,25 @@ def checked(
     Raises:
         UserError: out of memory.
     """
-    rounding = None
+    exact = exact_tolerance(wrapper) is not None
     try:
         expected = ways.slow()
         prepared, found = _tried(ways.fast)
-        noisy = [] if exact_tolerance(wrapper) is not None else _tried(ways.batched)
+        batched = None if exact else _tried(ways.batched)
     except torch.OutOfMemoryError as error:
         raise UserError("out of memory; lower --batch_tokens") from error
     except _MisfitError as error:
         _warn_slow(wrapper, str(error))
         return None, None
-    noises = [deviation(b, e) for b, e in zip(noisy, expected, strict=True)] if noisy else []
-    if noises:
-        rounding = _rounding(wrapper, noises, found, noisy, expected)
-    for i, (ours, slow) in enumerate(zip(found, expected, strict=True)):
-        how = difference(wrapper, ours, slow, noises[i] if noises else 0.0)
+    noises, rounding = [0.0] * len(expected), None
+    if batched is not None:
+        noises = [_typical(b, e) for b, e in zip(batched, expected, strict=True)]
+        ours = [_typical(f, e) for f, e in zip(found, expected, strict=True)]
+        moved = [_largest(b, e) for b, e in zip(batched, expected, strict=True)]
+        dtype = str(wrapper.dtype).removeprefix("torch.")
+        rounding = Rounding(dtype, max(noises), max(ours), max(moved))
+    for fast, slow, noise in zip(found, expected, noises, strict=True):
+        how = difference(wrapper, fast, slow, noise)
         if how is not None:
             _warn_slow(wrapper, f"packed and plain passes differ {how} on the test prompts")
             return None, rounding
@@ -144,22 +155,6 @@ def _tried(way: Callable[[], Result]) -> Result:
         raise _MisfitError(said) from error
 
 
-def _rounding(
-    wrapper: "LlamaWrapper",
-    noises: Sequence[float],
-    found: Sequence[Tensor],
-    noisy: Sequence[Tensor],
-    expected: Sequence[Tensor],
-) -> Rounding:
-    moved = [
-        float((b.double() - e.double()).abs().nan_to_num(0, 0, 0).max())
-        for b, e in zip(noisy, expected, strict=True)
-    ]
-    ours = [deviation(f, e) for f, e in zip(found, expected, strict=True)]
-    dtype = str(wrapper.dtype).removeprefix("torch.")
-    return Rounding(dtype, max(noises), max(ours), max(moved))
-
-
 def exact_tolerance(wrapper: "LlamaWrapper") -> float | None:
     """Largest deviation that rounding explains; ``None`` where the model's own noise decides."""
     # 4-bit layers compute in fewer bits than the residual stream between them has. 8-bit ones
@@ -170,19 +165,17 @@ def exact_tolerance(wrapper: "LlamaWrapper") -> float | None:
     return TOLERANCE.get(wrapper.dtype)
 
 
-def deviation(found: Tensor, expected: Tensor) -> float:
-    """Largest deviation of numbers, in units of the standard deviation of those expected.
+def _largest(found: Tensor, expected: Tensor) -> float:
+    """The largest deviation, where numbers are finite."""
+    return float((found.cpu().double() - expected.cpu().double()).nan_to_num(0, 0, 0).abs().max())
 
-    Args:
-        found: shape (..., *shape of those expected).
-        expected: where it is not finite, nothing is compared.
-    """
+
+def _typical(found: Tensor, expected: Tensor) -> float:
+    """Root mean square deviation of one vector in its standard deviations; of the worst one."""
     found, expected = found.cpu().double(), expected.cpu().double()
-    finite = expected.isfinite()
-    found, expected = found[..., finite], expected[finite]
-    if torch.equal(found, expected.expand_as(found)):
-        return 0.0
-    return float((found - expected).abs().max() / expected.std())
+    moved = (found - expected).nan_to_num(0, 0, 0).square().mean(dim=-1).sqrt()
+    # zero where nothing moved, whatever the scale
+    return float((moved / expected.nan_to_num(0, 0, 0).std(dim=-1).clamp(min=1e-300)).max())
 
 
 def difference(
@@ -198,12 +191,19 @@ def difference(
         fast, slow: the same numbers both ways.
         noise: what the slow way's numbers move by in a batch, in their standard deviations.
     """
-    if not torch.equal(slow.cpu().isfinite(), fast.cpu().isfinite()):
+    fast, slow = fast.cpu().double(), slow.cpu().double()
+    finite = slow.isfinite()
+    if not torch.equal(finite, fast.isfinite()):
         return "in which numbers are finite"
+    if torch.equal(fast[finite], slow[finite]):
+        return None
     tolerance = exact_tolerance(wrapper)
     if tolerance is None:
-        tolerance = max(HALF_LEAST, min(HALF_MOST, NOISE_TIMES * noise))
-    found = deviation(fast, slow)
+        least = HALF_LEAST * math.sqrt(2 * wrapper.n_layers)
+        tolerance = max(least, min(HALF_MOST, NOISE_TIMES * noise))
+        found = _typical(fast, slow)
+    else:
+        found = _largest(fast, slow) / float(slow[finite].std())
     return None if found <= tolerance else f"by {found:.1e} (rounding explains {tolerance:.1e})"
 
 
