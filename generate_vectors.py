@@ -110,16 +110,15 @@ def compute(
     args: argparse.Namespace,
     ranks: Ranks,
 ) -> list[Path]:
-    """Run this rank's share of one behaviour's pairs; the main rank writes the files.
-
-    Goes on from a killed run.
-    """
+    """This rank's share of one behaviour's pairs, also after a kill; the main rank writes files."""
     from tqdm import tqdm
 
     from utils.pairs import PairOutputs
     from utils.vector_sums import AllSums, Kind, VectorSums, remove
 
     pairs = PairOutputs(wrapper, job.prompts, job.layers, budget=args.batch_tokens)
+    if pairs.rounding is not None:
+        print(f"{job.behavior}: {pairs.rounding}")
     key = fingerprint(job.inputs | {"layers": job.layers, "batches": pairs.batches})
     shape = (len(job.layers), wrapper.width)
     kind = Kind(key, shape, wrapper.dtype if args.save_activations else None)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from utils.block_io import (
     CannotBranch,
@@ -26,7 +26,6 @@ from utils.block_io import (
     find_blocks,
     hidden_of,
     join_branches,
-    keys_and_values,
     positions_of_call,
     with_hidden,
 )
@@ -36,6 +35,8 @@ from utils.hooks import Hook, hooked
 from utils.loading import load_model, load_tokenizer
 from utils.models import ModelChoice
 from utils.prompts import PromptFormat
+from utils.rotary import forget_lengths
+from utils.vocabulary import head_in_float32
 
 _MASKED_ATTENTION = ("sdpa", "eager")
 Key = TypeVar("Key", bound=Hashable)
@@ -61,6 +62,7 @@ class LlamaWrapper:
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, base: bool = False
     ) -> None:
         self.model = model.eval()
+        forget_lengths(model)
         self.tokenizer = tokenizer
         self.base = base
         self.decoder: nn.Module = model.get_decoder()
@@ -268,23 +270,16 @@ class LlamaWrapper:
     def _before_blocks(self, hook_for: Callable[[int], Callable[..., Any]]) -> list[Hook]:
         return [Hook(b, hook_for(layer), before=True) for layer, b in enumerate(self.blocks)]
 
-    def prefix_cache(self, ids: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of a common beginning, each of shape (1, heads, tokens, head width).
-
-        Raises:
-            CannotBranch: recurrent blocks, or blocks that share or drop keys and values.
-        """
-        cache = DynamicCache()
-        with torch.inference_mode():
-            tokens = torch.tensor([ids], device=self.device)
-            self.decoder(input_ids=tokens, past_key_values=cache, use_cache=True)
-        return keys_and_values(cache, self.n_layers, len(ids))
-
     def next_logits(self, ids: Sequence[int]) -> Tensor:
         """Logits after one plain prompt, shape (vocabulary,): the reference for everything."""
-        with torch.inference_mode():
-            tokens = torch.tensor([ids], device=self.device)
-            return self.model(input_ids=tokens, use_cache=False, logits_to_keep=1).logits[0, -1]
+        tokens = torch.tensor([ids], device=self.device)
+        return self.logits(input_ids=tokens, use_cache=False, logits_to_keep=1)[0, -1]
+
+    def logits(self, **inputs: Any) -> Tensor:
+        """One call of the model; logits in float32 at least, shape (rows, tokens, vocabulary)."""
+        head = self.model.get_output_embeddings()
+        with torch.inference_mode(), head_in_float32(head):
+            return self.model(**inputs).logits
 
     def run_until(self, layer: int, **inputs: Any) -> None:
         """A forward pass that ends after block ``layer``: no later block, no vocabulary."""

@@ -205,6 +205,10 @@ def report(
                 f"{'':40}  in {sweep.near_ties} answers two tokens were within rounding of each "
                 "other: another batch size may give another text there"
             )
+        if sweep.rounding is not None:
+            print(f"{'':40}  {sweep.rounding}")
+        if sweep.alone:
+            print(f"{'':40}  {sweep.alone} of {sweep.computed} cells computed alone (slow)")
         beyond = test.beyond_ab([item.row for item in sweep.items]) if scored else 0
         if beyond:
             print(

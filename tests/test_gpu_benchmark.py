@@ -125,7 +125,7 @@ def test_parts_are_left_out_once_the_time_is_gone(
 def test_a_fast_way_that_is_not_taken_is_a_failure_not_a_timing(
     made_here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("utils.one_pass.TOLERANCE", {torch.float32: 0.0})
+    monkeypatch.setattr("utils.self_check.TOLERANCE", {torch.float32: 0.0})
     parts = ("--parts", "model", "sweep", "open_ended")
     status, found = run(made_here, tmp_path, monkeypatch, *parts)
     assert status == 1

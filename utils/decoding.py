@@ -6,6 +6,7 @@ rows decode together and leave the batch at their end token. Filling their place
 would gain little: of 100 tokens most answers use all.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,10 +17,12 @@ from transformers import Cache
 
 from utils.branches import length_batches
 from utils.generation import end_tokens, generate
-from utils.one_pass import Steer, checked, slow_logits
+from utils.one_pass import Steer, batched_logits, slow_logits
 from utils.padding import left_padded
 from utils.prompts import OpenPrompt
+from utils.rotary import stretching
 from utils.row_cache import row_cache, survivors
+from utils.self_check import Rounding, Ways, checked, probe_batches
 from utils.vocabulary import head_in_parts
 
 if TYPE_CHECKING:
@@ -71,6 +74,9 @@ class GreedyGrid:
 
     Attributes:
         batches: indices of the prompts that are computed together.
+        alone: prompts that are answered one row at a time, because rotary frequencies change on
+            the way through their answers.
+        rounding: of a 16-bit model, as measured before the run.
     """
 
     def __init__(
@@ -86,30 +92,76 @@ class GreedyGrid:
         self.wrapper, self.prompts, self.steers = wrapper, prompts, list(steers)
         self.max_new_tokens = max_new_tokens
         self.ends = end_tokens(wrapper)
+        self.rounding: Rounding | None = None
+        self.groups = self._groups()
+        self.alone = {i for i, group in enumerate(self.groups) if group[-1]}
         self.together = not slow and self._shared_prefill_works()
         default = CPU_ROWS if wrapper.device.type == "cpu" else GPU_ROWS
         self.rows = (rows or default) if self.together else 1
-        # a batch is counted in rows, and holds prompts of one tail length, the longest first
-        order = length_batches([(p.tail, len(p.ids)) for p in prompts], extra=0, budget=1)
+        # a batch is counted in rows, and holds prompts of one group, the longest first
+        costs = [(g, len(p.ids)) for g, p in zip(self.groups, prompts, strict=True)]
+        order = length_batches(costs, extra=0, budget=1)
         size = max(1, self.rows // len(self.steers))
-        self.batches = _grouped([i for (i,) in order], size, lambda i: prompts[i].tail)
+        self.batches = _grouped([i for (i,) in order], size, lambda i: self.groups[i])
+
+    def _groups(self) -> list[tuple[int, int, int]]:
+        """For each prompt: regime of its frequencies, tail, and a number of its own if alone.
+
+        Rows share a prefill and then their steps. Where the frequencies of the first and those of
+        the last are not the same, what stays in the cache depends on where the prefill ended.
+        The measure there is the library's ``generate``, one prompt at a time.
+        """
+        regime = stretching(self.wrapper.model.config).regime
+        groups = []
+        for number, prompt in enumerate(self.prompts, 1):
+            start = regime(len(prompt.ids) - prompt.tail)
+            steady = start == regime(len(prompt.ids) + self.max_new_tokens - 1)
+            groups.append((start, prompt.tail, 0 if steady else number))
+        return groups
 
     def _shared_prefill_works(self) -> bool:
-        prompt = max(self.prompts, key=lambda p: len(p.ids))
+        members = [i for i in range(len(self.prompts)) if i not in self.alone]
+        if self.alone:
+            warnings.warn(
+                f"{self.wrapper.architecture}: rotary frequencies change with the length, and do "
+                f"so within the answers of {len(self.alone)} of {len(self.prompts)} prompts; each "
+                "of those is answered alone (slow)",
+                stacklevel=3,
+            )
+        if not members:
+            return False
+        lengths = [len(self.prompts[i].ids) for i in members]
+        found = probe_batches(lengths, [self.groups[i] for i in members])
+        batches = [[self.prompts[members[i]] for i in batch] for batch in found]
         probes = [None, *[s for s in self.steers if s is not None][-1:]]
 
         def slow() -> list[Tensor]:
-            return [torch.stack([slow_logits(self.wrapper, prompt, s) for s in probes])]
+            tests = [p for b in batches for p in b]
+            rows = [[slow_logits(self.wrapper, p, s) for s in probes] for p in tests]
+            return [torch.stack([torch.stack(row) for row in rows])]
 
         def fast() -> tuple[bool, list[Tensor]]:
-            return True, [self._first_logits([prompt], probes)]
+            rows = [self._first_logits(b, probes).unflatten(0, (len(b), -1)) for b in batches]
+            return True, [torch.cat(rows)]
 
-        return checked(self.wrapper, fast, slow) is not None
+        def batched() -> list[Tensor]:
+            rows = [
+                torch.stack([batched_logits(self.wrapper, b, s) for s in probes], 2)
+                for b in batches
+            ]
+            return [torch.cat(rows, dim=1)]
+
+        works, self.rounding = checked(self.wrapper, Ways(slow, fast, batched))
+        return works is not None
+
+    def is_alone(self, batch: Sequence[int]) -> bool:
+        """Whether the prompts of a batch are answered one row at a time."""
+        return not self.together or not self.alone.isdisjoint(batch)
 
     def answers(self, batch: Sequence[int]) -> list[list[Answer]]:
         """Answers of the prompts of one batch: [prompt][steer]."""
         prompts = [self.prompts[i] for i in batch]
-        if not self.together:
+        if self.is_alone(batch):
             return [[self._one(p, s) for s in self.steers] for p in prompts]
         parts: list[list[Answer]] = [[] for _ in prompts]
         for start in range(0, len(self.steers), self.rows):
@@ -167,15 +219,16 @@ class GreedyGrid:
         rows.position = rows.position + new
         head = self.wrapper.model.get_output_embeddings()
         steered = self.wrapper.steer(rows.deltas, rows.first)
-        with torch.inference_mode(), head_in_parts(head), steered:
-            return self.wrapper.model(
+        with head_in_parts(head), steered:
+            logits = self.wrapper.logits(
                 input_ids=ids,
                 attention_mask=rows.mask,
                 position_ids=positions,
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
-            ).logits[:, -1]
+            )
+        return logits[:, -1]
 
     def _first_logits(
         self, prompts: Sequence[OpenPrompt], steers: Sequence[Steer | None]
@@ -192,7 +245,7 @@ class GreedyGrid:
         margins = [float("inf")] * count
         for _ in range(self.max_new_tokens):
             best = self._step(rows, cache, ids).topk(2, dim=-1)
-            ids, values = best.indices[:, :1], best.values.float()
+            ids, values = best.indices[:, :1], best.values
             gaps, new = (values[:, 0] - values[:, 1]).tolist(), ids[:, 0].tolist()
             for row, token, gap in zip(rows.number.tolist(), new, gaps, strict=True):
                 tokens[row].append(token)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from utils.end_tokens import EndTokens
+from utils.vocabulary import head_in_float32
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
@@ -35,7 +36,7 @@ def generate(
     ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
     ends = end_tokens(wrapper)
-    with torch.inference_mode():
+    with torch.inference_mode(), head_in_float32(model.get_output_embeddings()):
         output = model.generate(
             ids.to(wrapper.device),
             attention_mask=mask.to(wrapper.device),

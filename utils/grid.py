@@ -1,5 +1,6 @@
 """P(letter) over a grid of layers and multipliers."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,14 @@ from utils.one_pass import (
     MAX_BRANCHES,
     PackedPrompts,
     Steer,
-    checked,
+    batched_logits,
     default_budget,
     letter_probabilities,
     slow_logits,
 )
 from utils.prompts import LetterPrompt
+from utils.rotary import stretching
+from utils.self_check import Rounding, Ways, checked, probe_batches
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
@@ -39,6 +42,8 @@ class LetterGrid:
 
     Attributes:
         batches: indices of the prompts that are computed together.
+        rounding: of a 16-bit model, as measured before the run.
+        alone: cells computed one by one so far: all of the slow way, or those that overflow.
     """
 
     def __init__(
@@ -53,7 +58,11 @@ class LetterGrid:
         self.wrapper, self.prompts = wrapper, prompts
         self.order = sorted(range(len(steers)), key=lambda i: steers[i].layer)
         self.steers = [steers[i] for i in self.order]
-        self.packed = None if slow else self._checked_packing()
+        self.alone = 0
+        regime = stretching(wrapper.model.config).regime
+        # a batch holds prompts of one tail and the same letter tokens
+        groups = [(regime(len(p.ids)), p.tail, *p.letters.values()) for p in prompts]
+        self.packed, self.rounding = (None, None) if slow else self._checked_packing(groups)
         budget = budget or default_budget(wrapper.device)
         if self.packed is None:
             self.batches = [[i] for i in range(len(prompts))]
@@ -62,24 +71,63 @@ class LetterGrid:
         per_pass = max(1, min(MAX_BRANCHES, budget // (2 * tail)))
         starts = range(0, max(1, len(steers)), per_pass)
         self.chunks = [self.steers[i : i + per_pass] for i in starts]
-        # a batch holds prompts of one tail and the same letter tokens
-        costs = [((p.tail, *p.letters.values()), len(p.ids) - self.packed.prefix) for p in prompts]
+        prefix = self.packed.prefix
+        costs = [(g, len(p.ids) - prefix) for g, p in zip(groups, prompts, strict=True)]
         extra = tail * len(self.chunks[0])
         self.batches = length_batches(costs, extra=extra, budget=budget)
 
-    def _checked_packing(self) -> PackedPrompts | None:
-        longest = max(self.prompts, key=lambda p: len(p.ids))
-        probes = self.steers[:1] + self.steers[-1:]
-        rows, tail = [p.ids for p in self.prompts], max(p.tail for p in self.prompts)
-
-        def fast() -> tuple[PackedPrompts, list[Tensor]]:
-            packed = PackedPrompts(self.wrapper, rows, tail)
-            return packed, [packed.logits([longest.ids], longest.tail, probes)[0]]
+    def _checked_packing(
+        self, groups: Sequence[tuple[int, ...]]
+    ) -> tuple[PackedPrompts | None, Rounding | None]:
+        lengths = [len(p.ids) for p in self.prompts]
+        batches = [[self.prompts[i] for i in b] for b in probe_batches(lengths, groups)]
+        tests = [prompt for batch in batches for prompt in batch]
+        probes: list[Steer] = []
 
         def slow() -> list[Tensor]:
-            return [torch.stack([slow_logits(self.wrapper, longest, c) for c in (None, *probes)])]
+            probes[:], logits = self._probes(tests)
+            return [logits]
 
-        return checked(self.wrapper, fast, slow)
+        def fast() -> tuple[PackedPrompts, list[Tensor]]:
+            tail = max(p.tail for p in self.prompts)
+            packed = PackedPrompts(self.wrapper, [p.ids for p in self.prompts], tail)
+            found = [packed.logits([p.ids for p in b], b[0].tail, probes) for b in batches]
+            return packed, [torch.cat(found)]
+
+        def batched() -> list[Tensor]:
+            cells = (None, *probes)
+            found = [
+                torch.stack([batched_logits(self.wrapper, b, c) for c in cells], 2) for b in batches
+            ]
+            return [torch.cat(found, dim=1)]
+
+        return checked(self.wrapper, Ways(slow, fast, batched))
+
+    def _probes(self, tests: Sequence[LetterPrompt]) -> tuple[list[Steer], Tensor]:
+        """Steers that show whether packing works, and the logits of the test prompts under them.
+
+        The lowest layer's and the highest one's. One that breaks the model would take the others
+        with it and show nothing; the weakest of all stands in where both do.
+
+        Returns:
+            The steers; and the slow way's logits without any and under each, shape
+            (prompts, 1 + steers, vocabulary).
+        """
+
+        def logits(steer: Steer | None) -> Tensor:
+            return torch.stack([slow_logits(self.wrapper, p, steer) for p in tests])
+
+        plain = logits(None)
+        ends = list({id(s): s for s in self.steers[:1] + self.steers[-1:]}.values())
+        found = [(steer, logits(steer)) for steer in ends]
+        if plain.isfinite().all():
+            sound = [(s, f) for s, f in found if f.isfinite().all()]
+            if found and not sound:
+                weakest = min(self.steers, key=lambda s: float(s.delta.norm()))
+                sound = [(s, f) for s, f in [(weakest, logits(weakest))] if f.isfinite().all()]
+            found = sound
+        stacked = torch.stack([plain, *(f for _, f in found)], dim=1)
+        return [steer for steer, _ in found], stacked
 
     def probabilities(self, batch: Sequence[int]) -> Tensor:
         """P(letter) for the prompts of one batch.
@@ -95,25 +143,58 @@ class LetterGrid:
                 for p in prompts
             ]
             found = letter_probabilities(torch.stack(rows), letters)
+            self.alone += len(prompts) * (1 + len(self.steers))
         else:
-            parts: list[Tensor] = []
-            for chunk in self.chunks:
-                logits = self.packed.logits([p.ids for p in prompts], prompts[0].tail, chunk)
-                part = letter_probabilities(logits, letters)
-                parts.append(part if not parts else part[:, 1:])
-            found = torch.cat(parts, dim=1)
-            self._mend(found, prompts, letters)
+            parts = [self._packed_cells(self.packed, prompts, chunk) for chunk in self.chunks]
+            found = torch.cat([_plain(parts)[:, None], *(part[:, 1:] for part in parts)], dim=1)
+            for row in found[:, 0].isnan().any(dim=-1).nonzero()[:, 0].tolist():
+                found[row, 0] = self._alone(prompts[row], None)
         result = torch.empty_like(found)
         result[:, [0, *(i + 1 for i in self.order)]] = found
         return result
 
-    def _mend(self, found: Tensor, prompts: Sequence[LetterPrompt], letters: Sequence[int]) -> None:
-        """Compute cells that came out as NaN one by one, in place.
+    def _packed_cells(
+        self, packed: PackedPrompts, prompts: Sequence[LetterPrompt], steers: Sequence[Steer]
+    ) -> Tensor:
+        """P(letter) without steering and under some steers, (prompts, 1 + steers, letters).
 
         Attention weighs what a token must not see with 0, and 0 times infinity is NaN: one
-        branch that breaks under its steering would take all others of its pack with it.
+        branch that breaks under its steering takes all others of its pack with it. So a pack
+        that holds NaN is halved until the broken branch is alone with the unsteered one. That
+        cell is computed the slow way; the unsteered ones stay NaN here where no pack has them.
         """
-        cells = [None, *self.steers]
-        for row, column in found.isnan().any(dim=-1).nonzero().tolist():
-            logits = slow_logits(self.wrapper, prompts[row], cells[column])
-            found[row, column] = letter_probabilities(logits, letters)
+        letters = list(prompts[0].letters.values())
+        rows, tail = [p.ids for p in prompts], prompts[0].tail
+        found = letter_probabilities(packed.logits(rows, tail, steers), letters)
+        broken = found.isnan().any(dim=-1).any(dim=-1).nonzero()[:, 0].tolist()
+        if len(steers) == 1:
+            for row in found[:, 1].isnan().any(dim=-1).nonzero()[:, 0].tolist():
+                found[row, 1] = self._alone(prompts[row], steers[0])
+        elif steers and broken:
+            some, half = [prompts[i] for i in broken], len(steers) // 2
+            low, high = (
+                self._packed_cells(packed, some, part) for part in (steers[:half], steers[half:])
+            )
+            plain = _plain([low, high])[:, None]
+            found[broken] = torch.cat([plain, low[:, 1:], high[:, 1:]], dim=1)
+        return found
+
+    def _alone(self, prompt: LetterPrompt, steer: Steer | None) -> Tensor:
+        """One cell by one forward pass, shape (letters,); counted, and said once."""
+        if not self.alone:
+            warnings.warn(
+                f"{self.wrapper.architecture}: numbers overflow in some cells; each of those is "
+                "computed alone, by one forward pass",
+                stacklevel=2,
+            )
+        self.alone += 1
+        logits = slow_logits(self.wrapper, prompt, steer)
+        return letter_probabilities(logits, list(prompt.letters.values()))
+
+
+def _plain(parts: Sequence[Tensor]) -> Tensor:
+    """P(letter) without steering, of the first pack in which nothing broke; (prompts, letters)."""
+    found = parts[0][:, 0]
+    for part in parts[1:]:
+        found = torch.where(found.isnan(), part[:, 0], found)
+    return found

@@ -1,10 +1,14 @@
-"""Registering hooks, for exactly as long as a ``with`` block; the only module that does."""
+"""Registering hooks, for exactly as long as a ``with`` block; the only module that does.
+
+One repair of the library outlives its block: see :mod:`utils.rotary`.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 
 class Hook(NamedTuple):
@@ -22,11 +26,21 @@ class Hook(NamedTuple):
     before: bool = False
 
 
+def _register(hook: Hook) -> RemovableHandle:
+    module, function, before = hook
+    register = module.register_forward_pre_hook if before else module.register_forward_hook
+    return register(function, with_kwargs=True)
+
+
 @contextmanager
 def hooked(hooks: Iterable[Hook]) -> Iterator[None]:
     """Register hooks that are gone afterwards, whatever happened inside or on the way in."""
     with ExitStack() as stack:
-        for module, function, before in hooks:
-            register = module.register_forward_pre_hook if before else module.register_forward_hook
-            stack.callback(register(function, with_kwargs=True).remove)
+        for hook in hooks:
+            stack.callback(_register(hook).remove)
         yield
+
+
+def hook_for_good(hook: Hook) -> None:
+    """Register a hook that stays with its module, for what must hold in every call of it."""
+    _register(hook)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from utils.block_io import device_of
 from utils.block_parts import PARTS, Anatomy, check_run, take_apart
 from utils.errors import UserError
-from utils.one_pass import difference
+from utils.self_check import difference
+from utils.vocabulary import head_in_float32
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -85,7 +86,7 @@ def lens_logits(wrapper: "LlamaWrapper", states: Tensor) -> Tensor:
     norm, unembedding = _final_norm(wrapper), wrapper.model.get_output_embeddings()
     if unembedding is None:
         raise UserError(f"architecture {wrapper.architecture!r} has no unembedding")
-    with torch.inference_mode():
+    with torch.inference_mode(), head_in_float32(unembedding):
         # The unembedding lies where the last block does, also if a model is spread over devices.
         states = states.to(device=device_of(unembedding), dtype=wrapper.dtype)
         return _scaled(wrapper, unembedding(norm(states)))

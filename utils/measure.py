@@ -14,11 +14,13 @@ from utils.evaluation import LETTERS, LetterTest, OpenTest, Test
 from utils.grid import LetterGrid
 from utils.one_pass import Steer
 from utils.prompts import LetterPrompt, OpenPrompt, PromptFormat
+from utils.self_check import Rounding
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
 
-# Below this distance of the two best logits, rounding may decide between two tokens.
+# Below this distance of the two best logits rounding may decide between two tokens; in 16 bits,
+# below what rounding was seen to move a logit by.
 NEAR_TIE = 1e-4
 
 
@@ -32,9 +34,19 @@ class Settings:
 
 
 class Run(Protocol):
-    """A run over all cells of some questions."""
+    """A run over all cells of some questions.
+
+    Attributes:
+        batches: questions that are computed together.
+        rounding: of a 16-bit model, as measured before the run.
+    """
 
     batches: list[list[int]]
+    rounding: Rounding | None
+
+    @property
+    def alone(self) -> int:
+        """How many cells were computed one by one so far."""
 
     def measure(self, batch: Sequence[int]) -> list[list[Any]]:
         """JSON values [question of the batch][cell]."""
@@ -52,13 +64,17 @@ class LetterRun:
     ) -> None:
         steers = [cell for cell in cells if cell is not None]
         self._grid = LetterGrid(wrapper, prompts, steers, budget=settings.batch_tokens)
-        self.batches = self._grid.batches
+        self.batches, self.rounding = self._grid.batches, self._grid.rounding
         place = iter(range(1, len(cells) + 1))
         self._columns = [0 if cell is None else next(place) for cell in cells]
 
     def measure(self, batch: Sequence[int]) -> list[list[Any]]:
         found = self._grid.probabilities(batch)[:, self._columns]
         return found.nan_to_num(nan=-1.0).tolist()
+
+    @property
+    def alone(self) -> int:
+        return self._grid.alone
 
 
 class OpenRun:
@@ -78,12 +94,18 @@ class OpenRun:
             max_new_tokens=settings.max_new_tokens,
             rows=settings.batch_rows,
         )
-        self.batches = self._grid.batches
+        self.batches, self.rounding = self._grid.batches, self._grid.rounding
+        moved = 0.0 if self.rounding is None else self.rounding.absolute
+        self._near = max(NEAR_TIE, moved)
+        self.alone = 0
 
     def measure(self, batch: Sequence[int]) -> list[list[Any]]:
+        found = self._grid.answers(batch)
+        if self._grid.is_alone(batch):
+            self.alone += sum(map(len, found))
         return [
-            [{"tokens": list(a.tokens), "near_tie": a.margin < NEAR_TIE} for a in answers]
-            for answers in self._grid.answers(batch)
+            [{"tokens": list(a.tokens), "near_tie": a.margin < self._near} for a in answers]
+            for answers in found
         ]
 
 

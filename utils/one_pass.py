@@ -1,36 +1,29 @@
-"""Running packed branches: the fast way, the slow way it must equal, and the choice between them.
+"""Running packed branches: the fast way, and the slow way it must equal.
 
-The slow way (one plain forward pass for each cell) is the oracle. Every run compares the two on
-its longest prompt before it trusts the fast one, so an architecture whose attention does not
-fit is caught here and computed slowly, with a warning, never with other numbers.
+The slow way (one plain forward pass for each cell) is the oracle; :mod:`utils.self_check` compares
+the two and chooses.
 """
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from utils.block_io import CannotBranch, keeps_state
+from utils.block_io import CannotBranch, keeps_state, keys_and_values
 from utils.branches import AT_EMBEDDING, Layout, common_prefix
-from utils.errors import UserError
+from utils.padding import left_padded
 from utils.prompts import LetterPrompt, OpenPrompt
+from utils.rotary import stretching
+from utils.self_check import COPIES, PADDINGS, RECURRENT
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
 
-# Largest deviation of logits, in units of their standard deviation, that rounding explains.
-TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
-HALF_TOLERANCE = 0.15
 MAX_BRANCHES = 512
-# What an attention that was not made for packed branches raises on the test prompt.
-MISFITS = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
-RECURRENT = "some of its blocks are recurrent and keep no keys and values"
 CPU_TOKENS, GPU_TOKENS = 768, 16384
-Prepared = TypeVar("Prepared")
 
 
 @dataclass(frozen=True)
@@ -62,6 +55,9 @@ def default_budget(device: torch.device) -> int:
 class PackedPrompts:
     """What packed runs over one set of prompts share: masks, and the common beginning's cache.
 
+    Rows of one call must be of one regime of the rotary frequencies (:mod:`utils.rotary`). Where
+    the run has several there is no common beginning: its keys would have those of a short prompt.
+
     Args:
         wrapper: the model.
         prompts: token ids of every prompt of the run.
@@ -78,9 +74,22 @@ class PackedPrompts:
         if keeps_state(wrapper.model.config):
             raise CannotBranch(RECURRENT)
         self.allowed = wrapper.allowed_positions(max(prompts, key=len))
-        room = min(map(len, prompts)) - tail
+        regime = stretching(wrapper.model.config).regime
+        room = 0 if any(regime(len(p)) for p in prompts) else min(map(len, prompts)) - tail
         self.prefix = min(common_prefix(prompts), room)
-        self._cache = wrapper.prefix_cache(prompts[0][: self.prefix]) if self.prefix else []
+        self._cache = self._prefix_cache(prompts[0][: self.prefix]) if self.prefix else []
+
+    def _prefix_cache(self, ids: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of the common beginning, each (1, heads, tokens, head width).
+
+        Raises:
+            CannotBranch: recurrent blocks, or blocks that share or drop keys and values.
+        """
+        cache = DynamicCache()
+        with torch.inference_mode():
+            tokens = torch.tensor([ids], device=self.wrapper.device)
+            self.wrapper.decoder(input_ids=tokens, past_key_values=cache, use_cache=True)
+        return keys_and_values(cache, self.wrapper.n_layers, len(ids))
 
     def layout(self, rows: Sequence[Sequence[int]], tail: int, joins: Sequence[int]) -> Layout:
         lengths = tuple(len(row) - self.prefix for row in rows)
@@ -133,8 +142,8 @@ class PackedPrompts:
             layer: torch.stack([s.delta for s in steers if s.layer == layer])
             for layer in {s.layer for s in steers}
         }
-        with torch.inference_mode(), self.wrapper.branch(layout, deltas, self.allowed):
-            return self.wrapper.model(**self.inputs(layout, rows)).logits
+        with self.wrapper.branch(layout, deltas, self.allowed):
+            return self.wrapper.logits(**self.inputs(layout, rows))
 
     def last_token_outputs(
         self, rows: Sequence[Sequence[int]], others: Sequence[int], layers: Sequence[int], tail: int
@@ -170,6 +179,24 @@ def slow_logits(
         return wrapper.next_logits(prompt.ids)
 
 
+def batched_logits(
+    wrapper: "LlamaWrapper", prompts: Sequence[LetterPrompt | OpenPrompt], steer: Steer | None
+) -> Tensor:
+    """The slow way as rows of batches, see :mod:`utils.self_check`.
+
+    Returns:
+        Shape (versions, prompts, vocabulary).
+    """
+    deltas = {} if steer is None else {steer.layer: steer.delta}
+    firsts = torch.tensor([p.steer_from for p in prompts] * COPIES)
+    found = []
+    for padding in PADDINGS:
+        inputs = left_padded([p.ids for p in prompts] * COPIES, wrapper.device, extra=padding)
+        with wrapper.steer(deltas, firsts):
+            found.append(wrapper.logits(**inputs, use_cache=False, logits_to_keep=1)[:, -1])
+    return torch.cat(found).unflatten(0, (-1, len(prompts)))
+
+
 def slow_outputs(
     wrapper: "LlamaWrapper", row: Sequence[int], layers: Sequence[int], count: int
 ) -> Tensor:
@@ -194,74 +221,3 @@ def letter_probabilities(logits: Tensor, letters: Sequence[int]) -> Tensor:
     totals = [torch.logsumexp(rows.float(), dim=-1) for rows in flat.split(8)]
     found = (chosen - torch.cat(totals).double()[:, None]).exp()
     return found.reshape(*logits.shape[:-1], len(letters)).cpu()
-
-
-def tolerance_of(wrapper: "LlamaWrapper") -> float:
-    """Largest deviation that rounding explains, for this model's numbers."""
-    # 4-bit layers compute in fewer bits than the residual stream between them has. 8-bit ones
-    # round their inputs to 8 bits: what a batch changes is as large as what they round away, so
-    # there the strict measure stands, and with it the slow way.
-    if getattr(wrapper.model, "is_loaded_in_4bit", False):
-        return HALF_TOLERANCE
-    return TOLERANCE.get(wrapper.dtype, HALF_TOLERANCE)
-
-
-def checked(
-    wrapper: "LlamaWrapper",
-    fast: Callable[[], tuple[Prepared, Sequence[Tensor]]],
-    slow: Callable[[], Sequence[Tensor]],
-) -> Prepared | None:
-    """The fast way, if on a test prompt it gives the slow way's numbers; else a warning.
-
-    Args:
-        wrapper: the model.
-        fast: prepares the fast way; returns that, and the test prompt's numbers.
-        slow: the same numbers the slow way. Each tensor is measured by its own deviation.
-
-    Returns:
-        What was prepared; ``None``, after exactly one warning, for the slow way.
-
-    Raises:
-        UserError: out of memory.
-    """
-    try:
-        prepared, found = fast()
-    except (CannotBranch, *MISFITS) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise UserError("out of memory; lower --batch_tokens") from error
-        # an assertion may have no message
-        _warn_slow(wrapper, next(iter(str(error).splitlines()), type(error).__name__))
-        return None
-    for ours, expected in zip(found, slow(), strict=True):
-        how = difference(wrapper, ours, expected)
-        if how is not None:
-            _warn_slow(wrapper, f"packed and plain passes differ {how} on a test prompt")
-            return None
-    return prepared
-
-
-def difference(wrapper: "LlamaWrapper", fast: Tensor, slow: Tensor) -> str | None:
-    """By how much the fast way's numbers are not the slow way's; ``None`` if by rounding only.
-
-    Numbers that are infinite or NaN both ways are equal: a model that breaks under this
-    steering breaks either way.
-    """
-    fast, slow = fast.cpu().double(), slow.cpu().double()
-    finite = slow.isfinite()
-    if not torch.equal(finite, fast.isfinite()):
-        return "in which numbers are finite"
-    fast, slow = fast[finite], slow[finite]
-    if torch.equal(fast, slow):
-        return None
-    deviation = float((fast - slow).abs().max() / slow.std())
-    return None if deviation <= tolerance_of(wrapper) else f"by {deviation:.1e}"
-
-
-def _warn_slow(wrapper: "LlamaWrapper", reason: str) -> None:
-    """Say that the slow way is taken, and why."""
-    if keeps_state(wrapper.model.config):
-        reason = RECURRENT  # whatever broke on it first
-    warnings.warn(
-        f"{wrapper.architecture}: {reason}; computing one forward pass a cell (slow, same numbers)",
-        stacklevel=5,
-    )

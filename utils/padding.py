@@ -6,9 +6,17 @@ import torch
 from torch import Tensor
 
 
-def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> dict[str, Tensor]:
-    """Model inputs, each of shape (rows, longest): the last token of every row is at the end."""
-    longest = max(map(len, rows))
+def left_padded(
+    rows: Sequence[Sequence[int]], device: torch.device, *, extra: int = 0
+) -> dict[str, Tensor]:
+    """Model inputs, each of shape (rows, longest): the last token of every row is at the end.
+
+    Args:
+        rows: token ids of each row.
+        device: where the inputs go.
+        extra: tokens of padding in front of the longest row too.
+    """
+    longest = max(map(len, rows)) + extra
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for i, row in enumerate(rows):

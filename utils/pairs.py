@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 
 from utils.branches import length_batches
-from utils.one_pass import PackedPrompts, Readings, checked, default_budget, slow_outputs
+from utils.one_pass import PackedPrompts, Readings, default_budget, slow_outputs
+from utils.padding import left_padded
 from utils.prompts import LetterPrompt
+from utils.rotary import stretching
+from utils.self_check import COPIES, PADDINGS, Rounding, Ways, checked, probe_batches
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
@@ -26,6 +29,7 @@ class PairOutputs:
 
     Attributes:
         batches: indices of the pairs that are computed together.
+        rounding: of a 16-bit model, as measured before the run.
     """
 
     def __init__(
@@ -41,21 +45,42 @@ class PairOutputs:
         self.letters = [tuple(p.letters.values()) for p in prompts]
         self.rows = [(*p.ids, pair[0]) for p, pair in zip(prompts, self.letters, strict=True)]
         self.tails = [p.tail for p in prompts]
-        self.packed = None if slow else self._checked_packing()
+        regime = stretching(wrapper.model.config).regime
+        self.groups = [(regime(len(r)), t) for r, t in zip(self.rows, self.tails, strict=True)]
+        self.packed, self.rounding = (None, None) if slow else self._checked_packing()
         prefix = self.packed.prefix if self.packed else 0
-        costs = [(t, len(r) - prefix) for t, r in zip(self.tails, self.rows, strict=True)]
+        costs = [(g, len(r) - prefix) for g, r in zip(self.groups, self.rows, strict=True)]
         budget = budget or default_budget(wrapper.device)
         self.batches = length_batches(costs, extra=1, budget=budget if self.packed else 1)
 
-    def _checked_packing(self) -> PackedPrompts | None:
-        longest = max(range(len(self.rows)), key=lambda i: len(self.rows[i]))
-
-        def fast() -> tuple[PackedPrompts, Sequence[Tensor]]:
-            packed = PackedPrompts(self.wrapper, self.rows, 1 + max(self.tails))
-            return packed, self._fast(packed, [longest]).letters[0].unbind(1)
+    def _checked_packing(self) -> tuple[PackedPrompts | None, Rounding | None]:
+        batches = probe_batches([len(row) for row in self.rows], self.groups)
 
         # by layers: a large deviation at an early one is a small one at the scale of the last
-        return checked(self.wrapper, fast, lambda: self._slow(longest).letters[0].unbind(1))
+        def slow() -> list[Tensor]:
+            found = [self._slow(i).letters for b in batches for i in b]
+            return list(torch.cat(found).unbind(2))
+
+        def fast() -> tuple[PackedPrompts, list[Tensor]]:
+            packed = PackedPrompts(self.wrapper, self.rows, 1 + max(self.tails))
+            found = [self._fast(packed, b).letters for b in batches]
+            return packed, list(torch.cat(found).unbind(2))
+
+        def batched() -> list[Tensor]:
+            return list(torch.cat([self._batched(b) for b in batches], dim=1).unbind(3))
+
+        return checked(self.wrapper, Ways(slow, fast, batched))
+
+    def _batched(self, batch: Sequence[int]) -> Tensor:
+        """The slow way as rows of batches, shape (versions, pairs, 2, layers, width)."""
+        rows = [(*self.rows[i][:-1], letter) for i in batch for letter in self.letters[i]]
+        found = []
+        for padding in PADDINGS:
+            inputs = left_padded(rows * COPIES, self.wrapper.device, extra=padding)
+            with self.wrapper.record(self.layers) as recorded:
+                self.wrapper.run_until(self.layers[-1], **inputs, use_cache=False)
+            found.append(torch.stack([recorded[n][:, -1].to("cpu") for n in self.layers], dim=1))
+        return torch.cat(found).unflatten(0, (-1, len(batch), 2))
 
     def _slow(self, index: int) -> Readings:
         row, count = self.rows[index], self.tails[index] + 1

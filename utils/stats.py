@@ -88,10 +88,13 @@ def bootstrap_category_mean(values: NDArray[np.float64], categories: Sequence[st
 def slopes(x: Sequence[float], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Least-squares slope of each row of ``y`` (shape (n, points)) against ``x``.
 
+    A row of equal numbers has slope 0 exactly, however its mean is rounded.
+
     Raises:
         ValueError: fewer than two different x.
     """
     centred = np.asarray(x, dtype=np.float64) - np.mean(x)
     if not centred.any():
         raise ValueError("a slope needs two different points")
-    return np.asarray((y - y.mean(axis=1, keepdims=True)) @ centred / (centred @ centred))
+    found = (y - y.mean(axis=1, keepdims=True)) @ centred / (centred @ centred)
+    return np.where((y == y[:, :1]).all(axis=1), 0.0, found)

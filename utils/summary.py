@@ -34,6 +34,7 @@ FIELDS = (
     "steerability_low95",
     "steerability_high95",
     "anti_steerable_fraction",
+    "tied_fraction",
     "p_a_plus_p_b",
     "missing_scores",
     "proper_ends",
@@ -112,7 +113,9 @@ def steerability(
     (NeurIPS 2024), section 3: steerability is the slope of the propensity (the logit difference
     of the two answers) in the multiplier; a question whose slope has the wrong sign is
     anti-steerable. Units: logits for each unit of the multiplier, or of the dose. Questions
-    without a logit difference at some strength are left out.
+    without a logit difference at some strength are left out. A slope of exactly 0 is a tie: the
+    question was not moved at all (in 16 bits, or by a vector of another layer's scale), and is
+    neither steerable nor anti-steerable.
     """
     strengths = sorted(rows)
     differences = np.stack([logit_differences(test, rows[s]) for s in strengths], axis=1)
@@ -130,6 +133,8 @@ def _letter_columns(
             names = ("steerability", "steerability_low95", "steerability_high95")
             columns |= _texts(names, bootstrap_mean(found))
             columns["anti_steerable_fraction"] = f"{(found < 0).mean():.3f}"
+            if (found == 0).any():
+                columns["tied_fraction"] = f"{(found == 0).mean():.3f}"
     return columns
 
 
@@ -176,7 +181,7 @@ def as_csv(rows: Sequence[Mapping[str, str]]) -> bytes:
 def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
     """The columns that hold anything, as a Markdown table; intervals beside their means."""
     header = ["behavior", "type", "variant", "layer", *_strength_titles(rows), "change"]
-    header += ["steerability", "anti", "P(A)+P(B)", "missing", "ends", "3-grams"]
+    header += ["steerability", "anti", "ties", "P(A)+P(B)", "missing", "ends", "3-grams"]
     lines = []
     for row in rows:
         cells = [row[name] for name in ("behavior", "type", "variant", "layer")]
@@ -185,7 +190,7 @@ def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
         cells.append(_with_interval(row, "change", "change_low95", "change_high95"))
         slope = ("steerability", "steerability_low95", "steerability_high95")
         cells.append(_with_interval(row, *slope))
-        rest = ("anti_steerable_fraction", "p_a_plus_p_b", "missing_scores")
+        rest = ("anti_steerable_fraction", "tied_fraction", "p_a_plus_p_b", "missing_scores")
         cells += [row.get(n, "") for n in (*rest, "proper_ends", "distinct_3_grams")]
         lines.append(cells)
     used = [i for i in range(len(header)) if any(cells[i] for cells in lines)]

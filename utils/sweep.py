@@ -16,6 +16,7 @@ from utils.measure import Settings, is_broken, is_value, result_row, start_run
 from utils.one_pass import Steer
 from utils.paths import DOSE, MULTIPLIER, UNITS, Paths, ResultName
 from utils.ranks import Ranks
+from utils.self_check import Rounding
 from utils.sweep_journal import Cell, Schema, SweepJournal, distinct_cells
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class Sweep:
         inputs: what every cell depends on.
         pending: the cells that are not finished.
         near_ties: answers just written in which rounding may have decided between two tokens.
+        rounding: of a 16-bit model, as measured before its cells were computed.
+        alone, computed: cells that this process computed one by one, and all it computed; a cell
+            is one question under one steer.
     """
 
     test: Test
@@ -50,6 +54,9 @@ class Sweep:
     inputs: dict[str, Any]
     pending: list[Cell] = field(default_factory=list)
     near_ties: int = 0
+    rounding: Rounding | None = None
+    alone: int = 0
+    computed: int = 0
 
     def multiplier(self, cell: Cell) -> float:
         """What the vector is multiplied by in a cell.
@@ -150,7 +157,10 @@ class Sweep:
         left = [batch for batch in run.batches if not journal.finished.issuperset(batch)]
         for batch in ranks.share(left):
             journal.append(batch, run.measure(batch))
+            self.computed += len(batch) * len(distinct)
             advance(len(batch))
+        self.alone += run.alone
+        self.rounding = run.rounding or self.rounding
         return [distinct.index(cell if cell[1] else None) for cell in journal.cells]
 
     def _steer(self, cell: Cell) -> Steer:
