@@ -9,6 +9,7 @@ beside it tells which.
 """
 
 import asyncio
+import functools
 import math
 import os
 import random
@@ -133,7 +134,9 @@ class JudgeClient:
         found = dialect
         while True:
             try:
-                completion = await self._patiently(lambda way=found: self._ask_once(messages, way))
+                completion = await self._patiently(
+                    functools.partial(self._ask_once, messages, found)
+                )
             except Rejected as rejected:
                 adapted = found.adapted(rejected.about)
                 if adapted is None:

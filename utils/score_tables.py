@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.contents import read_measured
+from utils.data import Items
 from utils.errors import UserError
 from utils.evaluation import LetterTest, OpenTest, Test, read_results
 from utils.origin import Origin, check_alike, recorded_origin
@@ -192,7 +193,7 @@ def load_scores(
         table.beyond_ab = test.beyond_ab(rows)
         if without_beyond_ab and isinstance(test, LetterTest):
             kept = test.within_ab(rows)
-            rows = [row for row, keep in zip(rows, kept, strict=True) if keep]
+            rows = Items([row for row, keep in zip(rows, kept, strict=True) if keep], rows.sha256)
             if not rows:
                 raise UserError(f"{path}: no question has A or B as its matching letter")
         table.scores[cell] = test.scores(rows, str(path))

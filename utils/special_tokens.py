@@ -121,7 +121,8 @@ def _literal_reader(
     stand_ins = [_stand_in(_TEMPLATE, place, name) for place, (_, name) in enumerate(special)]
     numbers = [number for number, _ in special]
     reader.add_tokens([_like(known[n], s) for n, s in zip(numbers, stand_ins, strict=True)])
-    return reader, dict(zip(map(reader.token_to_id, stand_ins), numbers, strict=True))
+    own = [i for i in map(reader.token_to_id, stand_ins) if i is not None]
+    return reader, dict(zip(own, numbers, strict=True))
 
 
 def _like(token: AddedToken, content: str) -> AddedToken:
