@@ -218,7 +218,10 @@ def test_prompts_within_the_context_are_as_fast_as_any() -> None:
     [
         (longrope(64), {64: 0, 65: 65, 200: 65}),
         (dynamic(64), {64: 0, 65: 65, 200: 200}),
-        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 9}, {9: 0, 12: 12}),
+        (
+            {"rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 9},
+            {9: 0, 12: 12},
+        ),
         ({}, {10**6: 0}),
     ],
 )
