@@ -1,6 +1,7 @@
 """16-bit models: what is read is not rounded again, and the measure is the model's own rounding."""
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from conftest import make_model, make_tokenizer
+from running import call
 from test_one_pass import prompts_of
 from torch import nn
 
@@ -163,3 +165,21 @@ def test_the_summary_tells_ties_from_what_steers(tied: int) -> None:
     assert float(found.get("tied_fraction", 0)) == pytest.approx(tied / 6, abs=1e-3)
     falling = sum(n % 2 == 0 for n in range(tied, 6))
     assert float(found["anti_steerable_fraction"]) == pytest.approx(falling / 6, abs=1e-3)
+
+
+def test_a_run_reports_its_rounding(
+    datasets: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--datasets_dir", datasets, "--artifacts_dir", tmp_path / "out", "--behaviors", "calm")
+    model = ("--model", tiny_folder, "--dtype")
+    for dtype, said in (("float32", False), ("bfloat16", True)):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*one forward pass a cell")
+            call("generate_vectors", "--layers", 1, "--overwrite", *flags, *model, dtype)
+        assert ("by rounding alone" in capsys.readouterr().out) == said
+        call("normalize_vectors", "--overwrite", *flags)
+        cells = ("--layers", 1, "--multipliers", 1, "--overwrite")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*one forward pass a cell")
+            call("prompting_with_steering", *cells, *flags, *model, dtype)
+        assert ("by rounding alone" in capsys.readouterr().out) == said

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 # Largest deviation of numbers, in units of their standard deviation, that rounding explains.
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
-# In 16 bits: so many times what the slow way itself moves by in a batch, within these bounds. There
-# it is the root mean square over one vector that counts: the largest of thousands varies too much.
-# What a batch moves may be nothing at all on some machines, so the least is what rounding a vector
-# twice a block to 8 bits adds up to.
+# In 16 bits: so many times what the slow way itself moves by in a batch, and never more than the
+# last. A batch may move nothing at all on some machines: then what rounding a vector twice a block
+# adds up to, but no more than the second. It is the root mean square over one vector that counts:
+# the largest of thousands of numbers varies too much.
 NOISE_TIMES = 3.0
-HALF_LEAST, HALF_MOST = 2**-8, 0.15
+HALF_ROUNDING, HALF_LEAST, HALF_MOST = 2**-7, 0.03, 0.15
 # Batches in which the slow way is repeated: tokens of padding before the longest prompt, since
 # another length adds the same numbers up in another order; and rows for each prompt.
 PADDINGS, COPIES = (0, 1, 7, 24), 2
@@ -165,6 +165,17 @@ def exact_tolerance(wrapper: "LlamaWrapper") -> float | None:
     return TOLERANCE.get(wrapper.dtype)
 
 
+def half_tolerance(blocks: int, noise: float) -> float:
+    """Largest typical deviation that rounding explains in 16 bits, in standard deviations.
+
+    Args:
+        blocks: of the model.
+        noise: what the slow way's numbers move by in a batch, in the same unit.
+    """
+    least = min(HALF_LEAST, HALF_ROUNDING * math.sqrt(2 * blocks))
+    return min(HALF_MOST, max(least, NOISE_TIMES * noise))
+
+
 def _largest(found: Tensor, expected: Tensor) -> float:
     """The largest deviation, where numbers are finite."""
     return float((found.cpu().double() - expected.cpu().double()).nan_to_num(0, 0, 0).abs().max())
@@ -199,8 +210,7 @@ def difference(
         return None
     tolerance = exact_tolerance(wrapper)
     if tolerance is None:
-        least = HALF_LEAST * math.sqrt(2 * wrapper.n_layers)
-        tolerance = max(least, min(HALF_MOST, NOISE_TIMES * noise))
+        tolerance = half_tolerance(wrapper.n_layers, noise)
         found = _typical(fast, slow)
     else:
         found = _largest(fast, slow) / float(slow[finite].std())
