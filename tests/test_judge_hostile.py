@@ -1,4 +1,4 @@
-"""Servers that mean harm or are broken, keys that must stay at home, files as editors leave them."""
+"""Servers that mean harm or are broken, keys that stay at home, files as editors leave them."""
 
 import codecs
 import json
@@ -34,7 +34,7 @@ def test_an_endless_body_is_not_read_on(bench: Bench, server: JudgeServer, statu
     bench.results(many(1))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert bench.run("--max_retries", 1) == 1
-    # what the server got rid of stands in the system's buffers, a few megabytes for each of two calls
+    # what the server got rid of stands in the system's buffers, some megabytes for each call
     assert server.endless_bytes < 40 << 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
