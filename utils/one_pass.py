@@ -201,8 +201,10 @@ def slow_outputs(
     wrapper: "LlamaWrapper", row: Sequence[int], layers: Sequence[int], count: int
 ) -> Tensor:
     """The oracle: one plain pass over a whole prompt, its last tokens, (count, layers, width)."""
+    tokens = torch.tensor([row], device=wrapper.device)
+    # not by way of the next token's logits: some models compute late blocks for those alone
     with wrapper.record(layers) as recorded:
-        wrapper.next_logits(row)
+        wrapper.run_until(max(layers), input_ids=tokens, use_cache=False)
     return torch.stack([recorded[n][0, -count:].to("cpu") for n in layers], dim=1)
 
 
