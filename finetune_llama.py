@@ -226,8 +226,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def draw(job: Job, curve: list[dict[str, Any]], tests: list[dict[str, Any]]) -> list[Path]:
-    from utils.fonts import shown_names
-    from utils.training_figures import curve_figure
+    from utils.training_figures import curve_figure, shown_names
 
     (name,) = shown_names({job.inputs["behavior"]: job.title}).values()
     what = "all weights" if job.inputs["layer"] == "all" else f"layer {job.inputs['layer']}"

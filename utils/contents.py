@@ -72,7 +72,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     except (OSError, *NOT_JSON) as error:
         raise UserError(f"{record} is not a readable record ({error}); delete it") from error
     whole = isinstance(content, dict) and {"sha256", "inputs"} <= content.keys()
-    if not whole or not isinstance(content["inputs"], dict):
+    if not (whole and isinstance(content["sha256"], str) and isinstance(content["inputs"], dict)):
         raise UserError(f"{record} is not a readable record (fields missing); delete it")
     if not isinstance(content.get("measured", {}), dict):
         raise UserError(f"{record} is not a readable record (measured: no fields); delete it")
@@ -154,7 +154,8 @@ def load_vector(
         raise UserError(f"missing vector {path}\nMake it with: {made_by}")
     contents = read_verified(path)
     tensor = load_torch(contents)
-    if not isinstance(tensor, torch.Tensor) or tensor.ndim != 1 or not tensor.is_floating_point():
+    plain = isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided
+    if not plain or tensor.is_meta or tensor.ndim != 1 or not tensor.is_floating_point():
         raise UserError(f"{path} does not hold one 1-D floating-point tensor")
     tensor = tensor.float()
     if not bool(torch.isfinite(tensor).all()):

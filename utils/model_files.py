@@ -188,7 +188,7 @@ def _largest(folder: Path) -> int:
     for root, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(FileNotFoundError):
-                largest = max(largest, os.stat(os.path.join(root, name)).st_size)
+                largest = max(largest, (Path(root) / name).stat().st_size)
     return largest
 
 

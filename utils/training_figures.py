@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from utils.durable import write_bytes
+from utils.fonts import shown_names
 from utils.plotting import COLORS, COLUMN_WIDTH, drawing, save_figure
 
+__all__ = ["curve_figure", "curve_table", "running_mean", "shown_names"]
 _WINDOW = 5
 
 
