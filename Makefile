@@ -15,7 +15,7 @@ DEMO_LAYER ?= $(LAYER_$(MODEL))
 DEMO_DOSE ?= $(DOSE_$(MODEL))
 LAYERS := $(shell seq 0 29)
 
-.PHONY: demo test bench bench-equality lint vectors clean
+.PHONY: demo test fuzz bench bench-equality lint vectors clean
 
 # One marker file, touched last: an interrupted installation is made again.
 $(VENV)/complete: requirements.txt
@@ -33,6 +33,10 @@ demo: $(VENV)/complete
 
 test: $(VENV)/complete
 	$(BIN)/python -m pytest tests
+
+# Many more cases of tests/test_fuzz.py than the suite tries.
+fuzz: $(VENV)/complete
+	CAA_FUZZ=5000 $(BIN)/python -m pytest tests/test_fuzz.py
 
 lint: $(VENV)/complete
 	$(BIN)/ruff check .
