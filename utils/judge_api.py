@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from utils.errors import UserError
 from utils.judge_completion import Completion, read_completion
@@ -133,7 +134,7 @@ class JudgeClient:
         found = dialect
         while True:
             try:
-                completion = await self._patiently(lambda way=found: self._ask_once(messages, way))
+                completion = await self._patiently(partial(self._ask_once, messages, found))
             except Rejected as rejected:
                 adapted = found.adapted(rejected.about)
                 if adapted is None:

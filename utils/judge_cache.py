@@ -97,7 +97,7 @@ def _read_answer(content: Any, key: str) -> Answer | None:
         and isinstance(cut, bool)
         and fingerprint(content["call"]) == key
     )
-    return Answer(tuple(replies), cut, asked, turned_down) if whole else None
+    return Answer(tuple(replies or ()), cut, asked, turned_down) if whole else None
 
 
 class AnswerCache:
