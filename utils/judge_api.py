@@ -9,13 +9,13 @@ beside it tells which.
 """
 
 import asyncio
-import functools
 import math
 import os
 import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from utils.errors import UserError
 from utils.judge_completion import Completion, read_completion
@@ -134,9 +134,7 @@ class JudgeClient:
         found = dialect
         while True:
             try:
-                completion = await self._patiently(
-                    functools.partial(self._ask_once, messages, found)
-                )
+                completion = await self._patiently(partial(self._ask_once, messages, found))
             except Rejected as rejected:
                 adapted = found.adapted(rejected.about)
                 if adapted is None:
