@@ -230,7 +230,8 @@ class PromptFormat:
         """What became of the special tokens that a person named in an instruction."""
         more = Counter(i for i in ids if i in self._text.tokens) - self._own_tokens
         left = tuple(name for i, name in self._text.tokens.items() if i in more)
-        return Named(self._text.hidden(instruction), left)
+        hidden = (name for name in self._text.hidden(instruction) if name not in left)
+        return Named(tuple(hidden), left)
 
     @cached_property
     def _own_tokens(self) -> Counter[int]:
