@@ -15,7 +15,7 @@ from test_prompts import chatml, ending_tokenizer
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from llama_wrapper import LlamaWrapper
-from utils.artifacts import read_record
+from utils.contents import read_record
 from utils.conversation import converse
 from utils.decoding import GreedyGrid
 from utils.end_tokens import EndTokens, template_end
@@ -99,7 +99,12 @@ def test_an_answer_that_is_looked_at_ends_there_too(place: str) -> None:
         (chatml(answer="{{ m['content'] | upper + '<|im_end|>' }}"), None),
         (chatml(answer="{{ raise_exception('user only') }}"), None),
         # in a thinking block, and after it
-        (closing("").replace("m['content'] }}", "m['content'] + '<s>' + m['content'] + '</s>'}}"), 1),
+        (
+            closing("").replace(
+                "m['content'] }}", "m['content'] + '<s>' + m['content'] + '</s>'}}"
+            ),
+            1,
+        ),
     ],
 )
 def test_the_first_special_token_after_an_answer_is_the_templates_end(

@@ -14,7 +14,7 @@ from test_prompts import THINKING, chatml, ending_tokenizer, llama_like_tokenize
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from utils.artifacts import read_record
+from utils.contents import read_record
 from utils.prompt_checks import check_prompts
 from utils.prompts import Named, PromptFormat
 from utils.special_tokens import LiteralText, special_tokens
