@@ -94,7 +94,7 @@ def test_vectors_equal_two_full_passes_per_pair(bundled: LlamaWrapper, budget: i
     assert ((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max() < 1e-4
 
 
-@pytest.mark.parametrize("name", [None, "qwen2.5-coder-1.5b"])
+@pytest.mark.parametrize("name", [None, "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"])
 def test_committed_vectors_are_of_the_committed_data_and_the_models_weights(
     name: str | None,
 ) -> None:
