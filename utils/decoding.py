@@ -7,7 +7,7 @@ would gain little: of 100 tokens most answers use all.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -261,7 +261,7 @@ class GreedyGrid:
         return [found[i : i + len(steers)] for i in range(0, count, len(steers))]
 
 
-def _grouped(order: Sequence[int], size: int, key: Callable[[int], int]) -> list[list[int]]:
+def _grouped(order: Sequence[int], size: int, key: Callable[[int], Hashable]) -> list[list[int]]:
     """Consecutive runs of at most ``size`` items with the same key."""
     groups: list[list[int]] = []
     for item in order:

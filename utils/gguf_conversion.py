@@ -23,7 +23,8 @@ from utils.model_cache import (
 from utils.model_files import gguf_file
 from utils.named_models import NamedModel
 
-_COMPLETE = "complete"
+# The number grows when the same file would become another folder (2: rotary scaling of Llama 3.1).
+_COMPLETE = "complete_2"
 
 
 def named_folder(model: NamedModel) -> Path:

@@ -44,10 +44,8 @@ def stretching(config: PreTrainedConfig) -> Stretching:
     for scaling in _scalings(config):
         kind = str(scaling.get("rope_type", scaling.get("type")))
         if kind == "longrope":
-            original = scaling.get("original_max_position_embeddings")
-            switches.append(
-                int(original or getattr(config, "original_max_position_embeddings", context))
-            )
+            name = "original_max_position_embeddings"
+            switches.append(int(scaling.get(name) or getattr(config, name, None) or context))
         elif "dynamic" in kind:
             grows.append(context)
     return Stretching(tuple(switches), tuple(grows))

@@ -24,8 +24,10 @@ def head_in_float32(head: nn.Module | None) -> Iterator[None]:
         head: the model's output embedding; its forward pass is exchanged, so that hooks on it
             still run, accelerate's too. No gradients inside.
     """
-    half = type(head) is nn.Linear and head.weight.dtype in _HALF
-    with _exchanged(head, _in_float32) if half else contextlib.nullcontext():
+    if isinstance(head, nn.Linear) and type(head) is nn.Linear and head.weight.dtype in _HALF:
+        with _exchanged(head, _in_float32):
+            yield
+    else:
         yield
 
 
@@ -40,16 +42,16 @@ def head_in_parts(head: nn.Module | None) -> Iterator[None]:
     Args:
         head: as of :func:`head_in_float32`.
     """
-    plain = type(head) is nn.Linear and "forward" not in vars(head)
-    if not plain or (head.weight.device.type, head.weight.dtype) != ("cpu", torch.float32):
-        yield
-        return
-    with _exchanged(head, _in_parts):
+    plain = isinstance(head, nn.Linear) and type(head) is nn.Linear and "forward" not in vars(head)
+    if plain and (head.weight.device.type, head.weight.dtype) == ("cpu", torch.float32):
+        with _exchanged(head, _in_parts):
+            yield
+    else:
         yield
 
 
 @contextlib.contextmanager
-def _exchanged(head: nn.Module, forward: Callable[[nn.Linear, Tensor], Tensor]) -> Iterator[None]:
+def _exchanged(head: nn.Linear, forward: Callable[[nn.Linear, Tensor], Tensor]) -> Iterator[None]:
     # accelerate has put itself in the place of ``forward`` and calls what was there before
     name = "_old_forward" if hasattr(head, "_hf_hook") else "forward"
     before = vars(head).get(name)
