@@ -6,6 +6,7 @@ from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeIs
 
 # One MB of weights stays in a core's own cache while all rows are multiplied by it.
 _PART = 2**18
@@ -24,7 +25,7 @@ def head_in_float32(head: nn.Module | None) -> Iterator[None]:
         head: the model's output embedding; its forward pass is exchanged, so that hooks on it
             still run, accelerate's too. No gradients inside.
     """
-    if isinstance(head, nn.Linear) and type(head) is nn.Linear and head.weight.dtype in _HALF:
+    if _is_plain(head) and head.weight.dtype in _HALF:
         with _exchanged(head, _in_float32):
             yield
     else:
@@ -42,12 +43,20 @@ def head_in_parts(head: nn.Module | None) -> Iterator[None]:
     Args:
         head: as of :func:`head_in_float32`.
     """
-    plain = isinstance(head, nn.Linear) and type(head) is nn.Linear and "forward" not in vars(head)
-    if plain and (head.weight.device.type, head.weight.dtype) == ("cpu", torch.float32):
+    if (
+        not _is_plain(head)
+        or "forward" in vars(head)
+        or (head.weight.device.type, head.weight.dtype) != ("cpu", torch.float32)
+    ):
+        yield
+    else:
         with _exchanged(head, _in_parts):
             yield
-    else:
-        yield
+
+
+def _is_plain(head: nn.Module | None) -> TypeIs[nn.Linear]:
+    """Whether it is a linear layer and nothing more (quantised, adapted)."""
+    return type(head) is nn.Linear
 
 
 @contextlib.contextmanager
