@@ -3,10 +3,10 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import TypeIs
 
 # One MB of weights stays in a core's own cache while all rows are multiplied by it.
 _PART = 2**18
@@ -43,18 +43,18 @@ def head_in_parts(head: nn.Module | None) -> Iterator[None]:
     Args:
         head: as of :func:`head_in_float32`.
     """
-    if (
-        not _is_plain(head)
-        or "forward" in vars(head)
-        or (head.weight.device.type, head.weight.dtype) != ("cpu", torch.float32)
-    ):
-        yield
-    else:
+    if _is_plain(head) and "forward" not in vars(head) and _is_float32_on_cpu(head.weight):
         with _exchanged(head, _in_parts):
             yield
+    else:
+        yield
 
 
-def _is_plain(head: nn.Module | None) -> TypeIs[nn.Linear]:
+def _is_float32_on_cpu(weight: Tensor) -> bool:
+    return (weight.device.type, weight.dtype) == ("cpu", torch.float32)
+
+
+def _is_plain(head: nn.Module | None) -> TypeGuard[nn.Linear]:
     """Whether it is a linear layer and nothing more (quantised, adapted)."""
     return type(head) is nn.Linear
 
