@@ -2,8 +2,9 @@
 """Make contrast pairs and tests from raw data, fetch the published data, or check a data folder.
 
 Without --download or --check: for every behaviour with <datasets_dir>/raw/<behavior>/dataset.json
-cleans the items, shuffles them with a seed, takes the last 50 for testing and at most 1000 of the
-rest for generating, and writes the open-ended questions (the text before the choices).
+cleans the items, shuffles them with a seed, takes the last 50 (a fifth of fewer than 250) for
+testing and at most 1000 of the rest for generating, and writes the open-ended questions (the text
+before the choices). Raw data are not needed: the three files may as well be written by hand.
 
 --download fetches the paper's data (Anthropic's evaluations, the hallucination and refusal sets,
 TruthfulQA, MMLU) into datasets/paper/, checks them and processes them there; use them with
@@ -45,6 +46,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="check a data folder (default: the one of --datasets_dir); errors exit 1",
     )
     arguments.add_behavior_argument(parser)
+    parser.add_argument(
+        "--n_test",
+        type=arguments.positive_int,
+        metavar="N",
+        help="items of each behaviour for testing (default: 50; a fifth of fewer than 250 items)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the shuffle and letter order")
     arguments.add_overwrite_argument(parser)
     arguments.add_model_arguments(parser)
@@ -68,7 +75,9 @@ def process_all(paths: Paths, wanted: list[str] | None, args: argparse.Namespace
         behaviors.check_id(behavior)
     written: list[Path] = []
     for behavior in wanted or known:
-        sizes = process(behavior, paths, seed=args.seed, overwrite=args.overwrite)
+        sizes = process(
+            behavior, paths, seed=args.seed, n_test=args.n_test, overwrite=args.overwrite
+        )
         print(f"{behavior}: n_generate: {sizes.n_generate} | n_test: {sizes.n_test}")
         written += sizes.written
     return written
@@ -153,7 +162,9 @@ def check(args: argparse.Namespace) -> int:
         raise UserError(f"--check: no such folder: {folder}")
     keep = not args.no_model_cache
     choice = choose_model(args.model, args.model_size, args.use_base_model, keep_converted=keep)
-    report: Any = check_folder(Paths(REPOSITORY, folder), load_tokenizer(choice))
+    report: Any = check_folder(
+        Paths(REPOSITORY, folder), load_tokenizer(choice), args.behaviors or None
+    )
     print(report.table())
     for line in report.lines():
         print(line)

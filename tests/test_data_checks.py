@@ -117,6 +117,17 @@ def test_a_folder_without_data_is_refused(tmp_path: Path, name: str) -> None:
         check_folder(Paths(folder, folder), None)
 
 
+def test_only_the_behaviours_asked_for_are_checked(tmp_path: Path) -> None:
+    check(tmp_path, {"test/bold/test_data.json": TESTS})
+    paths = Paths(tmp_path, tmp_path)
+    for name, findings in (("bold", 1), ("calm", 0)):
+        report = check_folder(paths, None, [name])
+        assert [row.behavior for row in report.rows] == [name]
+        assert len(report.findings) == findings
+    with pytest.raises(UserError, match="no data of cold .*there are: bold, calm"):
+        check_folder(paths, None, ["calm", "cold"])
+
+
 # ---------------------------------------------------------------- files and fields
 
 

@@ -51,17 +51,38 @@ def sets(folder: Path, behavior: str = "own") -> tuple[list, list, list]:
 def test_the_last_fifty_of_the_shuffled_items_are_for_testing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = raw_rows(130)
+    rows = raw_rows(260)
     write_json(tmp_path / "raw/own/dataset.json", rows)
     assert process(tmp_path) == 0
-    assert "own: n_generate: 80 | n_test: 50" in capsys.readouterr().out
+    assert "own: n_generate: 210 | n_test: 50" in capsys.readouterr().out
     shuffled = list(rows)
     random.Random(0).shuffle(shuffled)
     generate, test, open_ended = sets(tmp_path)
-    assert generate == shuffled[:80] and test == shuffled[80:]
+    assert generate == shuffled[:210] and test == shuffled[210:]
     assert [r["question"] for r in open_ended] == [
         r["question"].split("\n\nChoices:")[0] for r in test
     ]
+
+
+@pytest.mark.parametrize(
+    ("items", "flags", "sizes"),
+    [
+        (250, (), (200, 50)),
+        (249, (), (200, 49)),
+        (34, (), (28, 6)),
+        (5, (), (4, 1)),
+        (34, ("--n_test", 10), (24, 10)),
+        (300, ("--n_test", 7), (293, 7)),
+    ],
+)
+def test_of_few_items_a_fifth_or_the_number_asked_for_is_for_testing(
+    tmp_path: Path, items: int, flags: tuple[object, ...], sizes: tuple[int, int]
+) -> None:
+    write_json(tmp_path / "raw/own/dataset.json", raw_rows(items))
+    process(tmp_path, *flags)
+    assert tuple(map(len, sets(tmp_path)[:2])) == sizes
+    with pytest.raises(UserError, match="n_test"):
+        process(tmp_path, "--n_test", sizes[1] + 1)
 
 
 def test_at_most_a_thousand_pairs(tmp_path: Path) -> None:
@@ -130,7 +151,7 @@ def test_own_open_ended_questions_are_taken_where_there_are_any(tmp_path: Path) 
         (b"\xff\xfe[]", "not UTF-8"),
         (b"[]", "empty"),
         (json.dumps([{"question": "x"}] * 60).encode(), "item 1: answer_matching_behavior"),
-        (json.dumps(raw_rows(50)).encode(), "50 items"),
+        (json.dumps(raw_rows(4)).encode(), "4 items, too few"),
     ],
     ids=["comma", "object", "encoding", "empty", "field", "few"],
 )

@@ -4,7 +4,7 @@ Nothing here stops at a fault: each becomes a finding, and the check goes on.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,24 +29,40 @@ LENGTH_P_VALUE = 0.001
 ALPHABET = "ABCDEFGH"
 
 
-def check_folder(paths: Paths, tokenizer: "PreTrainedTokenizerBase | None") -> Report:
-    """Check all contrast pairs and tests of a data folder.
+def check_folder(
+    paths: Paths,
+    tokenizer: "PreTrainedTokenizerBase | None",
+    behaviors: Collection[str] | None = None,
+) -> Report:
+    """Check the contrast pairs and tests of a data folder.
 
     Args:
         paths: ``paths.datasets`` is the folder.
         tokenizer: to check that answers part at the token of their letter, after the
             prompt of its chat template (of the base format if it has none); ``None``: no check.
+        behaviors: those alone; ``None`` for all.
 
     Returns:
         One row a behaviour, and one for each file of TruthfulQA and MMLU.
 
     Raises:
-        UserError: the folder cannot be read or holds no data, or the tokenizer is a slow one.
+        UserError: the folder cannot be read or holds no data, a behaviour is not in it, or the
+            tokenizer is a slow one.
     """
     prompt_format = None
     if tokenizer is not None:
         prompt_format = PromptFormat(tokenizer, base=not tokenizer.chat_template)
-    checked = [_check(data, prompt_format) for data in _all_data(paths)]
+    found = list(_all_data(paths))
+    names = [data.behavior.split("/")[0] for data in found]
+    unknown = sorted(set(behaviors or ()) - set(names))
+    if unknown:
+        known = ", ".join(dict.fromkeys(names))
+        raise UserError(f"no data of {', '.join(unknown)} in {paths.datasets}; there are: {known}")
+    checked = [
+        _check(data, prompt_format)
+        for name, data in zip(names, found, strict=True)
+        if behaviors is None or name in behaviors
+    ]
     if not checked:
         raise UserError(
             f"no data in {paths.datasets}: it must hold generate/<behavior>/ or test/<behavior>/"

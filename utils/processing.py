@@ -13,7 +13,9 @@ from utils.errors import UserError
 from utils.json_files import check_writable, json_bytes
 from utils.paths import Paths
 
+# The published sizes; of fewer than FEW items a fifth is for testing.
 TEST_ITEMS, MOST_PAIRS, SEED = 50, 1000, 0
+FEW = 250
 ANSWERS = ("answer_matching_behavior", "answer_not_matching_behavior")
 
 
@@ -59,11 +61,18 @@ def clean_row(row: dict[str, Any], where: str) -> dict[str, str]:
     return cleaned
 
 
-def split(rows: Sequence[dict[str, str]], seed: int) -> tuple[list[Any], list[Any]]:
-    """Shuffle; the last 50 are for testing, at most 1000 of the rest for generating."""
+def default_tests(items: int) -> int:
+    """How many of so many items are for testing, if nothing is said."""
+    return TEST_ITEMS if items >= FEW else items // 5
+
+
+def split(
+    rows: Sequence[dict[str, str]], seed: int, n_test: int
+) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Shuffle; the last ``n_test`` are for testing, at most 1000 of the rest for generating."""
     shuffled = list(rows)
     random.Random(seed).shuffle(shuffled)
-    return shuffled[:-TEST_ITEMS][:MOST_PAIRS], shuffled[-TEST_ITEMS:]
+    return shuffled[:-n_test][:MOST_PAIRS], shuffled[-n_test:]
 
 
 def raw_behaviors(paths: Paths) -> list[str]:
@@ -72,7 +81,14 @@ def raw_behaviors(paths: Paths) -> list[str]:
     return sorted(p.parent.name for p in folder.glob("*/dataset.json"))
 
 
-def process(behavior: str, paths: Paths, *, seed: int = SEED, overwrite: bool = False) -> Sizes:
+def process(
+    behavior: str,
+    paths: Paths,
+    *,
+    seed: int = SEED,
+    n_test: int | None = None,
+    overwrite: bool = False,
+) -> Sizes:
     """Write the generate and test sets of one behaviour.
 
     Args:
@@ -80,6 +96,7 @@ def process(behavior: str, paths: Paths, *, seed: int = SEED, overwrite: bool = 
             questions of its own, ``open_ended.json`` beside it).
         paths: only its data folder is used.
         seed: of the shuffle.
+        n_test: items for testing; ``None``: 50, or a fifth of fewer than 250.
         overwrite: replace files made from other inputs.
 
     Raises:
@@ -88,10 +105,16 @@ def process(behavior: str, paths: Paths, *, seed: int = SEED, overwrite: bool = 
     raw = paths.raw_data(behavior)
     read = load_rows(raw, made_by="--download fetches it")
     rows = [clean_row(row, f"{raw}, item {number}") for number, row in enumerate(read, 1)]
-    if len(rows) <= TEST_ITEMS:
-        raise UserError(f"{raw} has {len(rows)} items; {TEST_ITEMS} are for testing alone")
-    generate, test = split(rows, seed)
-    inputs = {"kind": "data", "raw": read.sha256, "seed": seed}
+    tests = default_tests(len(rows)) if n_test is None else n_test
+    if not 0 < tests < len(rows):
+        raise UserError(
+            f"{raw} has {len(rows)} items, too few for {max(tests, 1)} tests and contrast pairs "
+            "besides; a smaller --n_test, or more items"
+        )
+    generate, test = split(rows, seed, tests)
+    inputs: dict[str, Any] = {"kind": "data", "raw": read.sha256, "seed": seed}
+    if tests != TEST_ITEMS:
+        inputs["n_test"] = tests
     own = raw.with_name("open_ended.json")
     if own.exists():
         questions = load_rows(own, made_by="")
