@@ -124,7 +124,7 @@ def test_only_the_behaviours_asked_for_are_checked(tmp_path: Path) -> None:
         report = check_folder(paths, None, [name])
         assert [row.behavior for row in report.rows] == [name]
         assert len(report.findings) == findings
-    with pytest.raises(UserError, match="no data of cold .*there are: bold, calm"):
+    with pytest.raises(UserError, match=r"no data of cold .*there are: bold, calm"):
         check_folder(paths, None, ["calm", "cold"])
 
 
