@@ -74,6 +74,31 @@ def test_agreement_is_one_for_one_direction_whatever_the_letter_and_near_zero_fo
     assert layer_stats(one_letter, 0).agreement is None
 
 
+@pytest.mark.parametrize("signal", [0.0, 0.1, 0.3, 1.0])
+def test_the_half_cosine_is_what_halves_of_the_pairs_have(signal: float) -> None:
+    pairs, width = 40, 300
+    expected, found = [], []
+    for seed in range(12):
+        generator = torch.Generator().manual_seed(seed)
+        direction, letter = torch.randn(2, width, generator=generator)
+        s = torch.tensor([1, -1] * (pairs // 2))
+        d = torch.randn(pairs, width, generator=generator) + signal * direction
+        d = d + 5 * s[:, None] * letter
+        readings = Readings(
+            torch.stack([d, torch.zeros_like(d)], dim=1)[:, :, None], torch.ones(pairs, 4, 1)
+        )
+        moments = Moments.zero((1, width))
+        moments.add(readings, s.tolist())
+        cosine = layer_stats(moments, 0).half_cosine(pairs)
+        assert cosine is not None
+        expected.append(cosine)
+        half = d[: pairs // 2].mean(dim=0)
+        found.append(float(torch.cosine_similarity(half, d.mean(dim=0), dim=0)))
+    assert np.mean(expected) == pytest.approx(np.mean(found), abs=0.01)
+    if signal == 0:
+        assert np.mean(expected) == pytest.approx(0.5**0.5, abs=0.01)
+
+
 def test_massive_activations_are_warned_of() -> None:
     readings = random_readings()
     readings.letters[:, :, 1, 2] *= 1000
