@@ -1,10 +1,12 @@
 """What is trained is float32, whatever the arithmetic: a small step is not rounded away."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from conftest import ROWS, make_model, write_json
 from running import artifacts, call, hidden
 from safetensors.torch import load_file
@@ -26,7 +28,15 @@ def common(datasets: Path, tiny_folder: Path) -> list[object]:
     return [*options, "--datasets_dir", datasets, "--model", tiny_folder]
 
 
+@pytest.fixture(autouse=True)
+def accelerate_as_in_a_new_process() -> Iterator[None]:
+    """A process has one precision, which accelerate keeps for good; here many share a process."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 def trained(folder: Path, *options: object) -> Weights:
+    AcceleratorState._reset_state(reset_partial_state=True)
     assert call("finetune_llama", *options, "--artifacts_dir", folder) == 0
     (path,) = folder.glob("finetuned_models/*.pt")
     return torch.load(path, weights_only=True)
