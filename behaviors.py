@@ -115,10 +115,8 @@ def _checked_fields(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} must hold one JSON object")
     unknown = content.keys() - {"id", *_TEXT_FIELDS}
     if unknown:
-        raise UserError(
-            f"{path}: unknown field {', '.join(sorted(unknown))}; "
-            f"known are {', '.join(_TEXT_FIELDS)}"
-        )
+        names = ", ".join(sorted(unknown)).encode("utf-8", "backslashreplace").decode()
+        raise UserError(f"{path}: unknown field {names}; known are {', '.join(_TEXT_FIELDS)}")
     if content.get("id", path.parent.name) != path.parent.name:
         raise UserError(f"{path}: id {content['id']!r} is not the folder's name")
     values = {field: content[field] for field in _TEXT_FIELDS if content.get(field) is not None}

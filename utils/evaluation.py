@@ -77,7 +77,7 @@ class LetterTest:
             try:
                 a, b = float(row["a_prob"]), float(row["b_prob"])
                 letter = answer_letter(row[self.fields.matching])
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise UserError(f"{where}, row {number}: no result of type {self.type}") from error
             if not (0 <= a <= 1 and 0 <= b <= 1):
                 raise UserError(f"{where}, row {number}: {a} and {b} are no probabilities")
