@@ -81,6 +81,14 @@ def result_name(
     )
 
 
+def inputs_of_model(choice: ModelChoice, weights: str, args: argparse.Namespace) -> dict[str, Any]:
+    """What the results depend on of the model and how it is loaded."""
+    from utils.loading import resolved_dtype
+
+    dtype = resolved_dtype(**arguments.loading_options(args))
+    return {"model": choice.label, "weights": weights, "dtype": dtype}
+
+
 def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tuple[Any, Any]:
     """All sweeps, every input checked before the model is loaded; and the tokenizer."""
     from utils.evaluation import TESTS
@@ -99,7 +107,7 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
         b.id: load_vectors(args, b.id, steered, choice, shape, paths, weights) for b in chosen
     }
 
-    from utils.loading import load_end_tokens, load_tokenizer, resolved_dtype
+    from utils.loading import load_end_tokens, load_tokenizer
     from utils.measure import make_prompts
     from utils.prompt_checks import check_prompts
     from utils.prompts import PromptFormat
@@ -107,12 +115,7 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
 
     tokenizer = load_tokenizer(choice)
     sweeps = []
-    model_inputs: dict[str, Any] = {
-        "kind": f"{test.type} results",
-        "model": choice.label,
-        "weights": weights(),
-        "dtype": resolved_dtype(**arguments.loading_options(args)),
-    }
+    model_inputs = inputs_of_model(choice, weights(), args) | {"kind": f"{test.type} results"}
     # the system prompt is what a vector is tried under, not what it was made with
     template = PromptFormat(tokenizer, base=choice.base).fingerprint()
     now = Origin.of(model_inputs | {"template": template})

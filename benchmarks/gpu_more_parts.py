@@ -80,13 +80,18 @@ def open_ended(bench: Bench) -> dict[str, Any]:
         **{f"speedup_over_{name}": value / whole.seconds for name, value in seconds.items()},
         "generate_all_rows_peak_gb": together[0].peak_gb,
         **alike(pairs),
-        "answers_changed_by_steering": statistics.mean(
-            list(row[m]) != list(row[MULTIPLIERS.index(0)])
-            for row in answers
-            for m, multiplier in enumerate(MULTIPLIERS)
-            if multiplier
-        ),
+        "answers_changed_by_steering": changed_by_steering(answers),
     }
+
+
+def changed_by_steering(answers: Sequence[Sequence[Tokens]]) -> float:
+    """The share of steered answers that are not the unsteered one of their question."""
+    return statistics.mean(
+        list(row[m]) != list(row[MULTIPLIERS.index(0)])
+        for row in answers
+        for m, multiplier in enumerate(MULTIPLIERS)
+        if multiplier
+    )
 
 
 def alike(pairs: Sequence[tuple[Tokens, Tokens]]) -> dict[str, float]:

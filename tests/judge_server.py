@@ -126,9 +126,8 @@ def _handler(server: JudgeServer) -> type[BaseHTTPRequestHandler]:
                 return
             if self.path != "/v1/chat/completions":
                 answer = error(404, "no such path")
-            content = answer.body
-            if content is None:
-                content = completion(answer, asked.body["model"])
+            plain = answer.body is None
+            content = completion(answer, asked.body["model"]) if plain else answer.body
             self.send_response(answer.status)
             self.send_header("Content-Type", "application/json")
             length = answer.endless or len(content)
@@ -136,7 +135,7 @@ def _handler(server: JudgeServer) -> type[BaseHTTPRequestHandler]:
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            if answer.status == 200 and answer.body is None:
+            if answer.status == 200 and plain:
                 server.answered.append(asked.prompt)
             if answer.endless:
                 self._send_endlessly(content, answer.endless)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import behaviors
 from utils.check_items import DataFile, Item, read_data_file
+from utils.check_letters import check_letters
 from utils.check_overlap import leaks, near_duplicates, repeats
 from utils.check_report import Finding, Lengths, Report, Row, Split, items_text
 from utils.data import ABFields
@@ -26,7 +27,6 @@ KNOWLEDGE_FIELDS = ABFields("prompt", "correct", "incorrect", extra=("category",
 A_SHARE_TOLERANCE = 0.02
 LENGTH_TOLERANCE = 0.05
 LENGTH_P_VALUE = 0.001
-ALPHABET = "ABCDEFGH"
 
 
 def check_folder(
@@ -124,7 +124,7 @@ def _check(data: _Data, prompt_format: PromptFormat | None) -> tuple[Row, list[F
     findings = [finding for file in files for finding in file.faults]
     for file in answered:
         findings += _check_answers(file)
-    letters, found = _check_letters(answered, prompt_format)
+    letters, found = check_letters(answered, prompt_format)
     findings += found
     counts = {"repeats": 0, "leaks": 0, "near": 0}
     for name, (count, found) in _overlaps(data, files):
@@ -266,49 +266,3 @@ def _names_no_choice(item: Item) -> bool:
 
 def _differ_otherwise(item: Item) -> bool:
     return None not in (item.matching, item.other) and item.frame[0] != item.frame[1]
-
-
-def _check_letters(
-    files: Sequence[DataFile], prompt_format: PromptFormat | None
-) -> tuple[str, list[Finding]]:
-    """The letters that occur, those that the tokenizer does not keep marked ``!``."""
-    shortest: dict[str, tuple[DataFile, Item]] = {}
-    for file in files:
-        # A letter's tokens depend on the end of the prompt, so that the shortest one will do.
-        for item in sorted(file.items, key=lambda i: len(i.question or "")):
-            for letter in (item.matching, item.other):
-                if item.question and letter:
-                    shortest.setdefault(letter, (file, item))
-    letters = tuple(sorted(shortest))
-    if prompt_format is None or not letters:
-        return " ".join(letters), []
-    if not _misfit(prompt_format, shortest[letters[0]][1], letters):
-        return " ".join(letters), []
-    # A letter whose token has a form of its own fails beside every other; they beside it alone.
-    broken = {
-        letter
-        for letter in letters
-        if all(
-            _misfit(prompt_format, shortest[letter][1], (letter, other))
-            for other in ALPHABET
-            if other != letter
-        )
-    }
-    findings = []
-    for letter in sorted(broken) if broken != set(letters) else letters[:1]:
-        file, item = shortest[letter]
-        others = letters if broken == set(letters) else (letter, *sorted(set(letters) - broken))
-        text = _misfit(prompt_format, item, others)
-        findings.append(file.finding("error", text, [item.number]))
-    return " ".join(f"{x}!" if x in broken else x for x in letters), findings
-
-
-def _misfit(prompt_format: PromptFormat, item: Item, letters: tuple[str, ...]) -> str:
-    """Why the tokenizer does not tell answers with these letters apart; empty if it does."""
-    if len(letters) < 2:
-        return ""
-    try:
-        prompt_format.letter_prompt(item.question or "", letters)
-    except UserError as error:
-        return str(error)
-    return ""

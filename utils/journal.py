@@ -13,6 +13,7 @@ from typing import Any
 
 from utils.errors import UserError
 from utils.file_system import append, sync, writing
+from utils.json_files import NOT_JSON
 from utils.locks import lock
 
 
@@ -41,7 +42,7 @@ def _values(data: bytes, path: Path) -> tuple[list[Any], int]:
     for number, line in enumerate(lines, 1):
         try:
             values.append(_decode(line))
-        except (ValueError, RecursionError) as error:
+        except NOT_JSON as error:
             raise damaged(path, f"at line {number}") from error
     return values, sum(map(len, lines))
 
