@@ -129,7 +129,7 @@ def make_published(
     from utils.artifacts import must_make, save
     from utils.contents import sha256_file
     from utils.json_files import json_bytes
-    from utils.processing import process
+    from utils.processing import TEST_ITEMS, process
     from utils.published import raw_rows, write_choice_tests
 
     options = {"seed": args.seed, "overwrite": args.overwrite}
@@ -147,7 +147,8 @@ def make_published(
     if description.is_file() and not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(description, target)
-    sizes = process(behavior, paths, **options)
+    # the published sizes, however few items there are
+    sizes = process(behavior, paths, n_test=args.n_test or TEST_ITEMS, **options)
     print(f"{behavior}: n_generate: {sizes.n_generate} | n_test: {sizes.n_test}")
     return sizes.n_generate, sizes.n_test
 

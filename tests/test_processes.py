@@ -170,9 +170,9 @@ def process_of(rank: int, folder: Path) -> int:
 
 
 def kill_rank(launcher: "subprocess.Popen[str]", rank: int, folder: Path, sign: str) -> None:
-    """SIGKILL one rank as soon as a file like ``sign`` shows that something is finished."""
+    """SIGKILL one rank as soon as a file like ``sign`` has a second line: something is finished."""
     deadline = time.monotonic() + 120
-    while not any(p.stat().st_size > 200 for p in folder.rglob(sign)):
+    while not any(p.read_bytes().count(b"\n") > 1 for p in folder.rglob(sign)):
         assert launcher.poll() is None and time.monotonic() < deadline, launcher.communicate()
         time.sleep(0.002)
     os.kill(process_of(rank, folder), signal.SIGKILL)
