@@ -217,10 +217,11 @@ def variant_parts(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def last_part(name: str | None) -> str | None:
+    """A model's name as it stands in files, from whatever a script that loads it would take."""
     if name is None:
         return None
     named = find_named(name)
-    return named.label if named else name.rstrip("/").rsplit("/", 1)[-1]
+    return named.label if named else name.rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf")
 
 
 def add_show_tokens_argument(parser: argparse.ArgumentParser) -> None:
