@@ -13,7 +13,7 @@ from typing import Any
 from utils.contents import read_json
 from utils.errors import UserError
 from utils.json_files import check_writable
-from utils.listing import shortened
+from utils.listing import did_you_mean, shortened
 from utils.paths import Paths
 
 _FOLDER_OF_SCORES = "open_ended_scores"
@@ -100,13 +100,26 @@ def load(behavior: str, paths: Paths) -> Behavior:
     """
     plain = behavior not in ("", ".", "..") and Path(behavior).name == behavior
     if not plain or not paths.generate_data(behavior).parent.is_dir():
-        known = shortened(available(paths))
-        raise UserError(f"unknown behaviour {behavior!r}; in {paths.datasets} there are: {known}")
+        raise UserError(_unknown(behavior, plain, paths))
     check_id(behavior)
     path = paths.description(behavior)
     if not path.exists():
         return Behavior(id=behavior, name=behavior)
     return Behavior(id=behavior, **_checked_fields(path))
+
+
+def _unknown(behavior: str, plain: bool, paths: Paths) -> str:
+    if plain and paths.raw_data(behavior).is_file():
+        return (
+            f"behaviour {behavior!r} has raw data that have not been processed: "
+            f"{paths.raw_data(behavior)}\nMake its contrast pairs and tests with: "
+            f"./process_raw_datasets.py --behaviors {behavior} --datasets_dir {paths.datasets}"
+        )
+    known = available(paths)
+    return (
+        f"unknown behaviour {behavior!r}{did_you_mean([behavior], known)}; in {paths.datasets} "
+        f"there are: {shortened(known)}"
+    )
 
 
 def _checked_fields(path: Path) -> dict[str, Any]:

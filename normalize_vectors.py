@@ -3,14 +3,16 @@
 
 Raw vectors of different behaviours differ in norm, so the same multiplier would mean different
 strengths. For each layer and model every behaviour's vector is rescaled to the mean norm over
-the behaviours given (paper, section 3).
+the behaviours given (paper, section 3). The first normalisation of a model fixes these: a
+behaviour that is added later is scaled to the same norm, and nothing changes for the others.
+--reference takes the mean over other behaviours, and says which results that makes stale.
 
 Full:   ./normalize_vectors.py
 Quick:  ./normalize_vectors.py --behaviors sycophancy refusal --model SmolLM2-135M-Instruct-Q4_1
+Own:    ./normalize_vectors.py --behaviors formal-tone
 
 Reads   <artifacts_dir>/vectors/<behavior>/vec_layer_<L>_<model>.pt
 Writes  <artifacts_dir>/normalized_vectors/<behavior>/ (same names)
-The result depends on the set of behaviours: normalise all that you want to compare together.
 Next: ./prompting_with_steering.py
 """
 
@@ -21,14 +23,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from utils import arguments, script
-from utils.artifacts import (
-    must_make,
-    save,
-    torch_bytes,
-)
-from utils.contents import load_vector, read_measured
+from utils.artifacts import must_make, save, torch_bytes
+from utils.contents import read_measured
 from utils.errors import UserError
 from utils.listing import shortened
+from utils.norm_reference import References, check_known
 from utils.origin import check_alike, recorded_origin
 from utils.paths import Paths
 
@@ -47,113 +46,118 @@ def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
     parser.add_argument(
-        "--model",
-        metavar="MODEL",
-        type=arguments.last_part,
-        help="the model's name as it stands in the files (default: every model found)",
+        "--reference",
+        nargs="+",
+        metavar="B",
+        help="behaviours over which the mean norm is taken (default: those of the first "
+        "normalisation of the model)",
     )
+    arguments.add_label_arguments(parser)
     arguments.add_overwrite_argument(parser)
     arguments.add_folder_arguments(parser)
     return parser
 
 
-def find_vectors(
-    behaviors: list[str], model: str | None, paths: Paths
-) -> dict[tuple[str, int], list[str]]:
-    """The behaviours that have a raw vector, for each (model, layer).
+def find_vectors(behaviors: list[str], model: str | None, paths: Paths) -> dict[str, list[str]]:
+    """The behaviours that have raw vectors, for each model.
 
     Raises:
-        UserError: none at all, or a behaviour lacks a layer that another has.
+        UserError: none at all.
     """
-    found: dict[tuple[str, int], list[str]] = defaultdict(list)
+    found: dict[str, list[str]] = defaultdict(list)
     for behavior in behaviors:
-        for layer, label in paths.vectors_of(behavior):
+        for label in sorted({label for _, label in paths.vectors_of(behavior)}):
             if model is None or label == model:
-                found[label, layer].append(behavior)
+                found[label].append(behavior)
     if not found:
         named = "" if model is None else f" of {model}"
         raise UserError(
             f"no vectors{named} in {paths.artifacts / 'vectors'}\n"
             "Make them with: ./generate_vectors.py --layers ..."
         )
-    by_model: dict[str, set[str]] = defaultdict(set)
-    for (label, _), has in found.items():
-        by_model[label] |= set(has)
-    for (label, layer), has in sorted(found.items()):
-        lacking = sorted(by_model[label] - set(has))
-        if lacking:
-            raise UserError(
-                f"layer {layer} of {label} has no vector for {shortened(lacking)}, so the mean "
-                "norm would be over other behaviours than at other layers\nMake it with: "
-                f"./generate_vectors.py --behaviors {' '.join(lacking)} --layers {layer} ..."
-            )
     return dict(found)
 
 
 def normalize(
-    label: str, layer: int, behaviors: list[str], paths: Paths, overwrite: bool
-) -> tuple[list[Made], float]:
-    """Rescale the vectors of one model and layer; the files to write and the common norm.
+    references: References, behavior: str, layer: int, overwrite: bool
+) -> tuple[list[Made], float, tuple[str, ...]]:
+    """Rescale one vector: the file to write if it is not there, its norm, and whose mean it is.
 
     Raises:
-        UserError: a vector is damaged or zero, or they were made with different models.
+        UserError: a vector is missing, damaged or zero, or they were made with different models.
     """
-    sources = {b: paths.vector(b, layer, label, normalized=False) for b in behaviors}
-    read = {b: load_vector(path, made_by="./generate_vectors.py") for b, path in sources.items()}
-    vectors = {b: vector for b, (vector, _) in read.items()}
-    origins = {b: recorded_origin(path) for b, path in sources.items()}
-    check_alike({sources[b]: origin for b, origin in origins.items()}, "normalised")
-    norms = {b: float(v.double().norm()) for b, v in vectors.items()}
-    zero = [b for b, norm in norms.items() if norm == 0]
-    if zero:
-        raise UserError(f"layer {layer} of {label}: the vector of {', '.join(zero)} is zero")
-    target = sum(norms.values()) / len(norms)
-    inputs = {
+    paths, label = references.paths, references.label
+    members = references.members(behavior, layer)
+    target = references.mean_norm(layer, members)
+    read = {b: references.raw(b, layer) for b in sorted({*members, behavior})}
+    origins = {b: recorded_origin(raw.path) for b, raw in read.items()}
+    check_alike({read[b].path: origin for b, origin in origins.items()}, "normalised")
+    own = read[behavior]
+    inputs: dict[str, Any] = {
         "kind": "normalized vector",
         "model": label,
         "layer": layer,
-        "vectors": {b: sha256 for b, (_, sha256) in read.items()},
+        "vectors": {b: read[b].sha256 for b in members},
     }
-    made = []
-    for behavior, vector in vectors.items():
-        path = paths.vector(behavior, layer, label, normalized=True)
-        # what was measured of a raw vector's layer holds for the normalised one
-        known = read_measured(sources[behavior])
-        measured = {k: v for k, v in known.items() if k == "residual_norm"}
-        if must_make(path, inputs, overwrite=overwrite, measures=measured):
-            scaled = (vector.double() * (target / norms[behavior])).float()
-            origin = origins[behavior].recorded()
-            made.append(Made(path, torch_bytes(scaled), inputs, measured, origin))
-    return made, target
+    if behavior not in members:
+        inputs["vector"] = own.sha256
+    path = paths.vector(behavior, layer, label, normalized=True)
+    # what was measured of a raw vector's layer holds for the normalised one
+    known = read_measured(own.path)
+    measured = {k: v for k, v in known.items() if k == "residual_norm"}
+    if not must_make(path, inputs, overwrite=overwrite, measures=measured):
+        return [], target, members
+    data = torch_bytes((own.vector.double() * (target / own.norm)).float())
+    made = Made(path, data, inputs, measured, origins[behavior].recorded())
+    return [made], target, members
+
+
+def normalize_model(
+    args: argparse.Namespace, label: str, behaviors: list[str], paths: Paths
+) -> tuple[list[Made], list[str]]:
+    """Rescale all vectors of one model; the files to write, and lines that say what was done.
+
+    Raises:
+        UserError: see :func:`normalize`, and ``--reference`` without ``--overwrite``.
+    """
+    asked = tuple(sorted(set(args.reference))) if args.reference else None
+    references = References(paths, label, asked, tuple(behaviors))
+    stale = references.check_asked(behaviors, overwrite=args.overwrite)
+    layers = {n for b in behaviors for n, model in paths.vectors_of(b) if model == label}
+    made: list[Made] = []
+    norms: dict[tuple[str, ...], dict[int, float]] = defaultdict(dict)
+    for layer in sorted(layers):
+        for behavior in behaviors:
+            if not paths.vector(behavior, layer, label, normalized=False).exists():
+                continue
+            files, norm, members = normalize(references, behavior, layer, args.overwrite)
+            made += files
+            norms[members][layer] = norm
+    fixed = " (fixed by the first normalisation)" if references.fixed else ""
+    lines = [
+        f"{label}: {len(of)} layers, norm {min(of.values()):.3g} to {max(of.values()):.3g}, "
+        f"mean over {shortened(members)}{fixed}"
+        for members, of in norms.items()
+    ]
+    return made, [*lines, *([stale] if stale else [])]
 
 
 def main(args: argparse.Namespace) -> int:
     started = time.monotonic()
     paths = arguments.get_paths(args)
     known = paths.behaviors_with_vectors()
-    unknown = sorted(set(args.behaviors or []) - set(known))
-    if unknown:
-        raise UserError(
-            f"no vectors for behaviour {shortened(unknown)}; "
-            f"there are: {shortened(known)}"
-            f"\nMake them with: ./generate_vectors.py --behaviors {' '.join(unknown)} --layers ..."
-        )
-    found = find_vectors(args.behaviors or known, args.model, paths)
+    check_known([*(args.behaviors or []), *(args.reference or [])], known)
+    found = find_vectors(args.behaviors or known, arguments.model_label(args), paths)
     made: list[Made] = []
-    norms: dict[str, list[float]] = defaultdict(list)
-    for (label, layer), has in sorted(found.items()):
-        files, norm = normalize(label, layer, has, paths, args.overwrite)
+    lines: list[str] = []
+    for label, has in found.items():
+        files, said = normalize_model(args, label, has, paths)
         made += files
-        norms[label].append(norm)
+        lines += said
     # Nothing is written before every layer has been read and checked.
     for file in made:
         save(*file)
-    for label, values in norms.items():
-        over = sorted({b for (m, _), has in found.items() if m == label for b in has})
-        print(
-            f"{label}: {len(values)} layers, norm {min(values):.3g} to {max(values):.3g}, "
-            f"mean over {', '.join(over)}"
-        )
+    print(*lines, sep="\n")
     script.print_written([file.path for file in made], time.monotonic() - started)
     return 0
 

@@ -49,12 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
     arguments.add_layers_argument(parser, required=False)
-    parser.add_argument(
-        "--model",
-        metavar="MODEL",
-        type=arguments.last_part,
-        help="the model's name as it stands in the files (default: every model found)",
-    )
+    arguments.add_label_arguments(parser)
     arguments.add_folder_arguments(parser)
     return parser
 

@@ -187,7 +187,7 @@ def test_finished_is_never_made_again(place: Path) -> None:
 def test_changed_inputs_are_refused_with_every_difference_named(place: Path) -> None:
     save(place, b"data", INPUTS)
     now = {"kind": "vector", "model": "other", "layer": 3, "pairs": 8}
-    expected = ["data: abc -> (absent)", "model: tiny -> other", "pairs: (absent) -> 8"]
+    expected = ["data: is no longer there (abc)", "model: tiny -> other", "pairs: is new (8)"]
     assert state(place, now) == (State.CHANGED, expected)
     with pytest.raises(UserError) as caught:
         must_make(place, now, overwrite=False)

@@ -116,12 +116,6 @@ def test_normalizing_gives_every_behaviour_the_mean_norm(ready: Bench) -> None:
             assert float(cosine) == pytest.approx(1, abs=1e-6)
 
 
-def test_normalizing_another_set_of_behaviours_is_refused(ready: Bench) -> None:
-    with pytest.raises(UserError, match=r"(?s)other inputs.*vectors:.*--overwrite"):
-        ready.normalize("--behaviors", "calm")
-    assert ready.normalize("--behaviors", "calm", "--overwrite") == 0
-
-
 def test_results_are_the_probabilities_of_one_pass_per_cell(ready: Bench) -> None:
     ready.prompt()
     wrapper = load(ready)
@@ -186,7 +180,7 @@ def test_changed_data_are_refused_by_name_and_overwritten_on_request(
 
 def test_multiplier_zero_does_not_depend_on_the_vector(ready: Bench) -> None:
     ready.prompt()
-    ready.normalize("--behaviors", "calm", "--overwrite")
+    ready.normalize("--reference", "calm", "--overwrite")
     with pytest.raises(UserError, match=r"multiplier=-1\.0.*\n.*vector"):
         ready.prompt("--behaviors", "calm")
     zero = ("--layers", *LAYERS, "--multipliers", 0, "--behaviors", "calm")

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import re
 from collections.abc import Collection, Mapping
 from enum import Enum
 from pathlib import Path
@@ -19,9 +20,13 @@ from utils.contents import read_measured, read_record, sha256_bytes, sha256_file
 from utils.durable import write_bytes, write_file
 from utils.errors import UserError
 from utils.json_files import json_bytes
+from utils.listing import cut
 from utils.locks import folder_lock
 from utils.paths import check_name, record_path
 from utils.provenance import command_line, same_weights, versions
+
+_ABSENT = object()
+_HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{32,}(?![0-9a-f])")
 
 
 class State(Enum):
@@ -105,19 +110,41 @@ def _record(
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """One line for each input that differs between two records."""
-    keys = sorted(old.keys() | new.keys())
-    return [
-        f"{key}: {old.get(key, '(absent)')} -> {new.get(key, '(absent)')}"
-        for key in keys
-        if not _same_input(key, old.get(key), new.get(key))
-    ]
+    """A line in words for each input that differs between two records."""
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        before, now = old.get(key, _ABSENT), new.get(key, _ABSENT)
+        if _same_input(key, before, now):
+            continue
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            inner = before.keys() | now.keys()
+            lines += [
+                _difference(f"{key}: {name}", before.get(name, _ABSENT), now.get(name, _ABSENT))
+                for name in sorted(inner)
+                if before.get(name, _ABSENT) != now.get(name, _ABSENT)
+            ]
+        else:
+            lines.append(_difference(f"{key}:", before, now))
+    return lines
+
+
+def _difference(what: str, before: Any, now: Any) -> str:
+    if before is _ABSENT:
+        return f"{what} is new ({_short(now)})"
+    if now is _ABSENT:
+        return f"{what} is no longer there ({_short(before)})"
+    return f"{what} {_short(before)} -> {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    """A value as a message has room for it: hashes by their first digits."""
+    return _HASH.sub(lambda match: match[0][:8], cut(str(value), 200))
 
 
 def _same_input(key: str, old: Any, new: Any) -> bool:
     if key == "weights" and isinstance(new, str):
         return same_weights(old, new)
-    return bool(old == new)
+    return old is not _ABSENT and bool(old == new)
 
 
 def state(path: Path, inputs: Mapping[str, Any]) -> tuple[State, list[str]]:

@@ -1,5 +1,6 @@
 """Lists in messages, however long they are."""
 
+import difflib
 from collections.abc import Iterable
 
 _LONGEST = 300
@@ -16,6 +17,14 @@ def shortened(parts: Iterable[object], separator: str = ", ") -> str:
         count += 1
     shown = separator.join(texts[:count])
     return shown if count == len(texts) else f"{shown} and {len(texts) - count} more"
+
+
+def did_you_mean(unknown: Iterable[str], known: Iterable[str]) -> str:
+    """The known names that were probably meant, as the end of a clause; empty if none is near."""
+    names = {name.lower(): name for name in known}
+    near = [difflib.get_close_matches(u.lower(), names, n=1, cutoff=0.7) for u in unknown]
+    meant = dict.fromkeys(names[match] for found in near for match in found)
+    return f" (did you mean {shortened(meant)}?)" if meant else ""
 
 
 def numbered(numbers: Iterable[int]) -> str:

@@ -141,9 +141,12 @@ class Paths:
     def test_data(self, behavior: str, kind: str) -> Path:
         return self.datasets / "test" / behavior / f"test_dataset_{kind}.json"
 
+    def vectors_folder(self, *, normalized: bool) -> Path:
+        return self.artifacts / ("normalized_vectors" if normalized else "vectors")
+
     def vector(self, behavior: str, layer: int, model: str, *, normalized: bool) -> Path:
-        folder = "normalized_vectors" if normalized else "vectors"
-        return self.artifacts / folder / behavior / f"vec_layer_{layer}_{model}.pt"
+        folder = self.vectors_folder(normalized=normalized)
+        return folder / behavior / f"vec_layer_{layer}_{model}.pt"
 
     def vector_progress(self, behavior: str, model: str, rank: int = 0) -> Path:
         """Unfinished sums of a vector run (hidden; gone when the run has finished)."""
@@ -198,9 +201,9 @@ class Paths:
         names = (ResultName.parse(p.name) for p in sorted(folder.glob("results_*.json")))
         return [n for n in names if n is not None and n.behavior == behavior]
 
-    def vectors_of(self, behavior: str) -> list[tuple[int, str]]:
-        """``(layer, model)`` of every raw vector of one behaviour."""
-        folder = self.artifacts / "vectors" / behavior
+    def vectors_of(self, behavior: str, *, normalized: bool = False) -> list[tuple[int, str]]:
+        """``(layer, model)`` of every vector of one behaviour."""
+        folder = self.vectors_folder(normalized=normalized) / behavior
         matches = (_VECTOR_NAME.fullmatch(p.name) for p in sorted(folder.glob("vec_layer_*.pt")))
         return sorted((int(m[1]), m[2]) for m in matches if m)
 
@@ -214,11 +217,10 @@ class Paths:
                 found[folder.name] = sorted(cells)
         return found
 
-    def behaviors_with_vectors(self) -> list[str]:
-        folder = self.artifacts / "vectors"
-        if not folder.is_dir():
-            return []
-        return sorted(p.name for p in folder.iterdir() if p.is_dir() and self.vectors_of(p.name))
+    def behaviors_with_vectors(self, *, normalized: bool = False) -> list[str]:
+        folder = self.vectors_folder(normalized=normalized)
+        names = [p.name for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
+        return sorted(b for b in names if self.vectors_of(b, normalized=normalized))
 
 
 def _all_ranks(main: Path) -> list[Path]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import behaviors
-from utils import commands
+from utils import arguments, commands
 from utils.contents import load_torch, read_record, read_verified
 from utils.data import load_ab_items
 from utils.errors import UserError
@@ -116,8 +116,8 @@ def find_sources(args: argparse.Namespace, paths: Paths) -> list[Source]:
     """What is to be drawn, model by model; all files are there and belong to the data.
 
     Args:
-        args: ``behaviors``, ``layers`` and ``model`` (each may be ``None``: all that are saved)
-            and the folders.
+        args: ``behaviors``, ``layers`` (``None``: all that are saved), the model flags of
+            :func:`utils.arguments.add_label_arguments` and the folders.
         paths: where to look.
 
     Raises:
@@ -127,10 +127,11 @@ def find_sources(args: argparse.Namespace, paths: Paths) -> list[Source]:
     """
     if any(n < 0 for n in args.layers or []):
         raise UserError("--layers: layers are counted from 0")
+    label = arguments.model_label(args)
     saved = paths.saved_activations()
     found: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     for behavior in dict.fromkeys(args.behaviors or saved):
-        cells = [(n, m) for n, m in saved.get(behavior, []) if args.model in (None, m)]
+        cells = [(n, m) for n, m in saved.get(behavior, []) if label in (None, m)]
         if args.behaviors and not cells:
             raise UserError(_nothing(args, behavior, saved, paths))
         for layer, model in cells:
@@ -162,13 +163,14 @@ def _nothing(
     paths: Paths,
 ) -> str:
     """Why there is nothing to draw of a behaviour, or of any; one that does not exist raises."""
+    label = arguments.model_label(args)
     if behavior is not None and behavior not in saved:
         behaviors.load(behavior, paths)
     looked_at = saved.values() if behavior is None else [saved.get(behavior, [])]
     models = sorted({model for cells in looked_at for _, model in cells})
-    of = f" of {args.model}" if args.model else ""
+    of = f" of {label}" if label else ""
     others = f" (those of {', '.join(models)} have)" if models else ""
-    remake = Remake(behavior or "...", model_flags(args.model) + commands.folder_flags(args))
+    remake = Remake(behavior or "...", model_flags(label) + commands.folder_flags(args))
     return (
         f"no activations{of} have been saved{f' for {behavior}' if behavior else ''} in "
         f"{paths.artifacts / 'activations'}{others}\nMake them with: {remake(args.layers)}"
