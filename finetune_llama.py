@@ -8,9 +8,9 @@ Weights are float32 while they are trained, and in the file: arithmetic in bfloa
 GPU) rounds none of them, but the model takes 4 bytes a weight. What is then loaded into a bfloat16
 model is rounded there: prompting_with_steering.py --dtype float32 keeps all of it.
 
-Full:   ./finetune_llama.py --behavior sycophancy --direction pos --model_size 7b
-        accelerate launch --num_processes 8 finetune_llama.py --behavior sycophancy ...
-Quick:  ./finetune_llama.py --behavior refusal --direction pos --layer 15 --limit 16
+Full:   ./finetune_llama.py --behaviors sycophancy refusal --direction pos --model_size 7b
+        accelerate launch --num_processes 8 finetune_llama.py --behaviors sycophancy ...
+Quick:  ./finetune_llama.py --behaviors refusal --direction pos --layer 15 --limit 16
 
 Reads   <datasets_dir>/generate/<behavior>/generate_dataset.json, and the A/B test beside it
 Writes  <artifacts_dir>/finetuned_models/<behavior>_<pos|neg>_finetune_<layer or all>.pt
@@ -33,7 +33,7 @@ from utils.artifacts import fingerprint, must_make
 from utils.data import load_ab_items
 from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape
-from utils.paths import check_name
+from utils.paths import Paths, check_name
 from utils.weights_identity import weights_fingerprint
 
 if TYPE_CHECKING:
@@ -63,7 +63,12 @@ class Job:
 def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     parser.add_argument(
-        "--behavior", required=True, metavar="B", help="behaviour, by the name of its data folder"
+        "--behaviors",
+        "--behavior",
+        nargs="+",
+        required=True,
+        metavar="B",
+        help="behaviours, by the names of their data folders; each is trained on its own",
     )
     parser.add_argument(
         "--direction",
@@ -81,10 +86,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> Job:
-    """Check all inputs before the model is loaded."""
-    paths = arguments.get_paths(args)
-    (described,) = behaviors.load_all([args.behavior], paths)
+def plan(
+    args: argparse.Namespace,
+    described: behaviors.Behavior,
+    choice: ModelChoice,
+    shape: ModelShape,
+    paths: Paths,
+) -> Job:
+    """Check all inputs of one behaviour before the model is loaded."""
     behavior = described.id
     data = paths.generate_data(behavior)
     pairs = load_ab_items(data, made_by=GET_DATA, limit=args.limit)
@@ -157,8 +166,12 @@ def prepare(args: argparse.Namespace, choice: ModelChoice, job: Job, device: str
     return model
 
 
-def finetune(args: argparse.Namespace, choice: ModelChoice, job: Job, accelerator: Any) -> int:
-    """Train, draw and write; goes on from the last checkpoint of a killed run."""
+def finetune(args: argparse.Namespace, choice: ModelChoice, job: Job, accelerator: Any) -> str:
+    """Train, draw and write; goes on from the last checkpoint of a killed run.
+
+    Returns:
+        Why no weights were written; empty if they were.
+    """
     from utils.checkpoints import Checkpoints
     from utils.finetuning import Finetuner, Recipe
     from utils.locks import lock
@@ -188,10 +201,10 @@ def finetune(args: argparse.Namespace, choice: ModelChoice, job: Job, accelerato
     except ArithmeticError as error:
         kept = f"\n  the last good checkpoint is kept: {job.state}" if job.state.exists() else ""
         advice = "lower --lr, or take --dtype float32"
-        return script.report_failures([f"{error}: no weights written; {advice}{kept}"])
+        return f"{job.title}: {error}: no weights written; {advice}{kept}"
     finally:
         tuner.close()
-    return 0
+    return ""
 
 
 def clean_up(job: Job) -> None:
@@ -206,23 +219,30 @@ def main(args: argparse.Namespace) -> int:
     choice, shape = arguments.get_model(args)
     if args.layer is not None:
         arguments.check_layers([args.layer], shape, choice.label, flag="--layer")
-    job = plan(args, choice, shape)
+    paths = arguments.get_paths(args)
+    chosen = behaviors.load_all(args.behaviors, paths)
+    jobs = [plan(args, described, choice, shape, paths) for described in chosen]
 
-    from utils.finetuning import all_agree, start_processes
+    from utils.finetuning import all_agree, end_processes, start_processes
     from utils.loading import pick_device
 
-    accelerator = start_processes(pick_device(args.device), job.precision.mixed)
-    if not all_agree(job.finished):
-        raise UserError(
-            f"{job.target} is finished for some of the processes only: all must write to the same "
-            "--artifacts_dir, on a shared file system"
-        )
-    if not job.finished:
-        return finetune(args, choice, job, accelerator)
-    if accelerator.is_main_process:
-        clean_up(job)
-    script.print_written([], 0)
-    return 0
+    accelerator = start_processes(pick_device(args.device), jobs[0].precision.mixed)
+    for job in jobs:
+        if not all_agree(job.finished):
+            raise UserError(
+                f"{job.target} is finished for some of the processes only: all must write to the "
+                "same --artifacts_dir, on a shared file system"
+            )
+        if job.finished and accelerator.is_main_process:
+            clean_up(job)
+    unfinished = [job for job in jobs if not job.finished]
+    try:
+        failed = [finetune(args, choice, job, accelerator) for job in unfinished]
+    finally:
+        end_processes(accelerator)
+    if not unfinished:
+        script.print_written([], 0)
+    return script.report_failures([failure for failure in failed if failure])
 
 
 def draw(job: Job, curve: list[dict[str, Any]], tests: list[dict[str, Any]]) -> list[Path]:

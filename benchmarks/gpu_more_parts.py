@@ -15,7 +15,14 @@ from llama_wrapper import LlamaWrapper
 from utils.data import load_ab_items
 from utils.decoding import GreedyGrid
 from utils.evaluation import OPEN_ENDED
-from utils.finetuning import Example, Finetuner, Recipe, precision, start_processes
+from utils.finetuning import (
+    Example,
+    Finetuner,
+    Recipe,
+    end_processes,
+    precision,
+    start_processes,
+)
 from utils.generation import generate
 from utils.one_pass import Steer, letter_probabilities, slow_logits
 from utils.prompts import OpenPrompt
@@ -178,6 +185,7 @@ def finetuning(bench: Bench) -> dict[str, Any]:
         after = tuner.gradients(examples[-plan.batch :])[0]
     finally:
         tuner.close()
+        end_processes(accelerator)
     seconds = statistics.median(s.seconds for s in steps)
     peaks = [s.peak_gb for s in steps if s.peak_gb is not None]
     return {

@@ -454,3 +454,28 @@ def test_runs_of_behaviours_with_a_dot_are_kept_apart(tmp_path: Path) -> None:
         for rank in (None, 2)
     }
     assert len(states) == 8
+
+
+# ---------------------------------------------------------------- several behaviours
+
+
+def test_several_behaviours_in_one_run_are_each_trained_on_their_own(
+    common: list[object], tmp_path: Path
+) -> None:
+    flags = ["--direction", "pos", "--layer", 1, *common[2:]]
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    both = ["--behaviors", "calm", "bold"]
+    assert call("finetune_llama", *both, *flags, "--artifacts_dir", together) == 0
+    for behavior in ("calm", "bold"):
+        assert call("finetune_llama", "--behavior", behavior, *flags, "--artifacts_dir", alone) == 0
+    name = "finetuned_models/{}_pos_finetune_1.pt"
+    found = [
+        {b: torch.load(folder / name.format(b), weights_only=True) for b in ("calm", "bold")}
+        for folder in (together, alone)
+    ]
+    for behavior in ("calm", "bold"):
+        assert found[0][behavior].keys() == found[1][behavior].keys() != set()
+        for key, weight in found[0][behavior].items():
+            assert torch.equal(weight, found[1][behavior][key])
+    different = [not torch.equal(w, found[0]["bold"][k]) for k, w in found[0]["calm"].items()]
+    assert any(different)

@@ -157,6 +157,15 @@ def start_processes(device: torch.device, mixed: str) -> Accelerator:
     return accelerator
 
 
+def end_processes(accelerator: Accelerator) -> None:
+    """Part from the other processes.
+
+    Every model must be gone before: a group that goes with one waits for a thread that waits for
+    Python's lock, and so for ever (seen once).
+    """
+    accelerator.end_training()
+
+
 def all_agree(value: bool) -> bool:
     """Whether all processes have the same value."""
     return len(set(gather_object([value]))) == 1
@@ -255,10 +264,7 @@ class Finetuner:
         return self.accelerator.get_state_dict(self.model)
 
     def close(self) -> None:
-        """Part from the other processes; nothing can be done with the model afterwards."""
-        # The model must go before the group: a group that goes with it waits for a thread that
-        # waits for Python's lock, and so for ever (seen once).
+        """Let the model go; nothing can be done with it afterwards."""
         self.model = self.optimizer = None
         self.parameters = []
         self.accelerator.free_memory()
-        self.accelerator.end_training()

@@ -8,15 +8,16 @@ behaviours; files that came from elsewhere are taken to have been normalised tog
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
-
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from utils.contents import load_vector, read_record
 from utils.errors import UserError
 from utils.listing import did_you_mean, shortened
 from utils.models import choose_model
 from utils.paths import Paths, ResultName
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Members = tuple[str, ...]
 
@@ -25,7 +26,7 @@ class RawVector(NamedTuple):
     """A vector as it was read, the SHA-256 of its file, and its length in float64."""
 
     path: Path
-    vector: Tensor
+    vector: "Tensor"
     sha256: str
     norm: float
 
