@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make_tokenizer, make_wrapper
+from conftest import make_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -27,7 +27,7 @@ from utils.coloured_text import (
     visible,
 )
 from utils.errors import UserError
-from utils.lens import Change, Lens, read_lens
+from utils.lens import Change, Lens
 
 TEXT = "Hi \N{GRINNING FACE} 你好\n\n  x\t<|im_start|>user <b>&\n"
 
@@ -183,20 +183,6 @@ def check_png(data: bytes) -> None:
     assert 900 < width < 1400 and 300 < height < 1400 and len(data) < 200_000
 
 
-def test_lens_bars_are_the_top_tokens_of_the_four_parts(figures: list[Any]) -> None:
-    wrapper = make_wrapper("llama")
-    lens = read_lens(wrapper, list(range(20, 60)))
-    check_png(lens_figures.lens_bars(lens, wrapper.tokenizer, 2, count=5, title="Layer $2$"))
-    for axes, part in zip(figures[0].axes, PARTS, strict=True):
-        widths = [bar.get_width() for bar in axes.patches]
-        assert widths == pytest.approx([p for _, p in lens.top(2, part, 5)])
-        assert axes.get_title(loc="left") == lens_figures.PART_TITLES[part]
-        labels = [t.get_text() for t in axes.get_yticklabels()]
-        assert labels[0] == lens_figures.figure_label(
-            token_text(wrapper.tokenizer, lens.top(2, part, 1)[0][0])
-        )
-
-
 def test_letter_bars_add_the_spellings_of_a_letter(figures: list[Any]) -> None:
     lenses = {
         1.0: lens_of([0.4, 0.1, 0.2, 0.3], [0.1, 0.1, 0.1, 0.7]),
@@ -245,18 +231,3 @@ def test_token_bars_leave_an_attention_sink_out_of_the_scale(figures: list[Any])
     assert [t.get_text() for t in axes.get_xticklabels()] == ["<s>", "$a$", "\\u4f60", "⏎"]
     with pytest.raises(UserError, match="2 tokens and 1 numbers"):
         lens_figures.token_bars(["a", "b"], [1.0], y_label="dot", title="t")
-
-
-def test_lens_text_lists_tokens_with_their_percentages() -> None:
-    tokenizer = make_tokenizer()
-    ids = tokenizer.convert_tokens_to_ids(["b", "\u0120"])
-    row = [0.1 / (len(tokenizer) - 2)] * len(tokenizer)
-    row[ids[0]], row[ids[1]] = 0.6, 0.3
-    text = lens_figures.lens_text(
-        lens_of(row, row), tokenizer, layers=[1], parts=["mlp", "output"], count=2
-    )
-    head, line = text.splitlines()
-    assert re.split(r" +\| +", head) == ["layer", "MLP output", "block output"]
-    assert re.split(r" +\| +", line) == ["1", "b 60%  ␣ 30%", "b 60%  ␣ 30%"]
-    with pytest.raises(UserError, match="part 'nose'"):
-        lens_figures.lens_text(lens_of(row), tokenizer, layers=[0], parts=["nose"])

@@ -78,7 +78,7 @@ def test_it_is_committed_with_all_its_outputs(committed: NotebookNode) -> None:
     cells = code_cells(committed)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     shown = [kind for cell in cells for kind in kinds(cell)]
-    assert shown.count("image/png") >= 6 and shown.count("text/html") >= 3
+    assert shown.count("image/png") >= 9 and shown.count("text/html") == 1
     assert set(shown) == {"stdout", *SHOWN}, "no errors, no warnings"
     # A cell whose last line is an expression, or that prints, has something to show.
     for cell in cells:

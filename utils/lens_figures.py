@@ -1,9 +1,8 @@
-"""The logit lens as bar charts and as text. Figures come as PNG, to be shown or saved."""
+"""What the logit lens changes, as bar charts and as text. Figures come as PNG, to be shown or saved."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from utils.block_parts import PARTS
 from utils.coloured_text import largest_magnitude, token_text, visible
 from utils.errors import UserError
 from utils.figure_style import STYLE, Axes, Figure
@@ -31,32 +30,6 @@ def figure_label(text: str) -> str:
     return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def lens_text(
-    lens: Lens,
-    tokenizer: "PreTrainedTokenizerBase",
-    *,
-    layers: Sequence[int],
-    parts: Sequence[str] = PARTS,
-    count: int = 3,
-) -> str:
-    """The most probable tokens of each layer's parts, with their probabilities in percent.
-
-    Raises:
-        UserError: a layer or a part that the lens does not have.
-    """
-    rows = [["layer", *(PART_TITLES.get(p, p) for p in parts)]]
-    for layer in layers:
-        cells = [
-            "  ".join(
-                f"{visible(token_text(tokenizer, token))} {100 * probability:.0f}%"
-                for token, probability in lens.top(layer, part, count)
-            )
-            for part in parts
-        ]
-        rows.append([str(layer), *cells])
-    return _aligned(rows)
-
-
 def change_text(
     changes: Mapping[int, tuple[Sequence[Change], Sequence[Change]]],
     tokenizer: "PreTrainedTokenizerBase",
@@ -79,34 +52,6 @@ def change_text(
         ]
         rows.append([str(layer), *cells])
     return _aligned(rows)
-
-
-def lens_bars(
-    lens: Lens,
-    tokenizer: "PreTrainedTokenizerBase",
-    layer: int,
-    *,
-    count: int = 7,
-    title: str = "",
-) -> bytes:
-    """One layer's four parts, each with its most probable tokens: a PNG.
-
-    Raises:
-        UserError: a layer that the lens does not have.
-    """
-    with drawing(2, 2, size=(PAGE_WIDTH, 0.9 + 0.36 * count), sharex=True) as (figure, grid):
-        for axes, part in zip(grid.flat, PARTS, strict=True):
-            found = lens.top(layer, part, count)
-            labels = [figure_label(token_text(tokenizer, token)) for token, _ in found]
-            _bars(axes, labels, [p for _, p in found], [COLORS[0]] * count)
-            for row, (_, p) in enumerate(found):
-                text = f" {p:.2f}" if p >= 0.005 else " <0.01"
-                axes.text(p, row, text, va="center_baseline", fontsize=6.5, color="#444444")
-            axes.set_xlim(0, 1.12)
-            axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-            axes.set_title(PART_TITLES[part], loc="left")
-        figure.supxlabel("probability under the logit lens", fontsize=STYLE["font.size"])
-        return _finished(figure, title or f"Layer {layer}")
 
 
 def change_bars(
@@ -203,7 +148,7 @@ def token_bars(
         colors = [_RISING if value > 0 else _FALLING for value in values]
         axes.bar(range(len(values)), list(values), 0.84, color=colors)
         limit = 1.08 * largest_magnitude(values)
-        axes.set_ylim(-limit if min(values) < 0 else 0, limit if max(values) > 0 else 0)
+        axes.set_ylim(max(-limit, 1.08 * min(*values, 0)), min(limit, 1.08 * max(*values, 0)))
         axes.axhline(0, color="#444444", linewidth=0.8)
         axes.set_xticks(range(len(values)), [figure_label(piece) for piece in pieces])
         axes.tick_params(axis="x", labelrotation=90, labelsize=6, length=0, pad=2)
