@@ -1,4 +1,4 @@
-"""What the logit lens changes, as bar charts and as text. Figures come as PNG, to be shown or saved."""
+"""What steering changes under the logit lens, as PNGs to be shown or saved, and as text."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING

@@ -4,7 +4,7 @@ For wherever the styles of HTML are stripped, as on the pages that show notebook
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -100,7 +100,7 @@ def _cell(
     column, line = place
     colour, ink = (tuple(part / 255 for part in c) for c in (background, foreground))
     axes.barh(line + 0.5, len(text) - 0.1, 0.86, left=column, color=[colour])
-    style = {"family": "monospace", "fontsize": 6.6, "color": ink}
+    style: dict[str, Any] = {"family": "monospace", "fontsize": 6.6, "color": ink}
     for offset, character in enumerate(text):
         # character by character, so that a font of another width does not run out of its cell
         if character != " ":
