@@ -13,7 +13,7 @@ from utils.decoding import GreedyGrid
 from utils.evaluation import LETTERS, LetterTest, OpenTest, Test
 from utils.grid import LetterGrid
 from utils.one_pass import Steer
-from utils.prompts import LetterPrompt, OpenPrompt, PromptFormat
+from utils.prompts import LetterPrompt, OpenPrompt
 from utils.self_check import Rounding
 
 if TYPE_CHECKING:
@@ -107,19 +107,6 @@ class OpenRun:
             [{"tokens": list(a.tokens), "near_tie": a.margin < self._near} for a in answers]
             for answers in found
         ]
-
-
-def make_prompts(
-    test: Test, prompt_format: PromptFormat, items: Sequence[ABItem | OpenItem]
-) -> list[Any]:
-    """One prompt for each question.
-
-    Raises:
-        UserError: the tokenizer merges or splits an answer's letter.
-    """
-    if isinstance(test, OpenTest):
-        return [prompt_format.open_prompt(item.question) for item in items]
-    return [prompt_format.letter_prompt(item.question, LETTERS) for item in items]
 
 
 def start_run(

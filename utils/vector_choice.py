@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from utils import arguments, commands
-from utils.contents import load_vector
 from utils.dose import SteeringVector, residual_norm
 from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape
 from utils.origin import Origin, check_steered, vector_origin
 from utils.paths import Paths
+from utils.stored_vector import read_vector
 
 
 def load_vectors(
@@ -47,9 +47,9 @@ def load_vectors(
         source = layer if args.override_vector is None else args.override_vector
         path = paths.vector(behavior, source, label, normalized=True)
         made_by = _command(args, behavior, source, label, paths)
-        tensor, sha256 = load_vector(path, made_by=made_by, width=shape.width)
+        stored = read_vector(path, made_by=made_by, width=shape.width)
         origin = vector_origin(paths, behavior, source, label, normalized=True)
-        read[layer] = SteeringVector(tensor, sha256, None, path, origin)
+        read[layer] = SteeringVector(stored, None, path, origin)
     vectors: dict[int, SteeringVector] = {}
     for layer, vector in read.items():
         # under another label: a quick try of the same model (--limit), or a model alike
