@@ -33,10 +33,10 @@ from utils.errors import UserError
 from utils.layer_stats import LayerStats, stats_table
 from utils.models import ModelChoice, ModelShape
 from utils.paths import Paths
-from utils.prompt_checks import show_tokens
 from utils.prompt_source import PromptSource, Wanted, known_dtype
 from utils.prompts import LetterPrompt, PromptFormat
 from utils.ranks import Ranks
+from utils.shown_prompt import show_tokens
 from utils.weights_identity import weights_fingerprint
 
 if TYPE_CHECKING:

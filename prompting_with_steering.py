@@ -34,9 +34,9 @@ from utils.evaluation import TESTS, make_prompts
 from utils.models import ModelChoice, ModelShape
 from utils.origin import Origin
 from utils.paths import Paths, ResultName
-from utils.prompt_checks import show_tokens
 from utils.prompt_source import PromptSource, Wanted, known_dtype
 from utils.ranks import Ranks
+from utils.shown_prompt import show_tokens
 from utils.sweep import Sweep
 from utils.vector_choice import check_vectors, load_vectors
 from utils.weights_identity import weights_fingerprint
