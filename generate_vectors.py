@@ -7,7 +7,7 @@ other answer. The vector of a layer is the mean over pairs of (matching - other)
 
 Layers are numbered from 0 and mean the output of that decoder block.
 
-Full:   ./generate_vectors.py --layers $(seq 0 29) --behaviors sycophancy refusal --save_activations
+Full:   ./generate_vectors.py --behaviors sycophancy refusal --save_activations
 Quick:  ./generate_vectors.py --layers 12 --behaviors sycophancy --limit 8
 
 Reads   <datasets_dir>/generate/<behavior>/generate_dataset.json
@@ -62,7 +62,7 @@ class Job:
 def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
-    arguments.add_layers_argument(parser, required=True)
+    arguments.add_layers_argument(parser, default="all of the model")
     parser.add_argument(
         "--save_activations",
         action="store_true",
@@ -283,12 +283,13 @@ def report(
 ) -> None:
     """What was made, and for every layer what its vector's record knows."""
     for job in jobs:
+        tried = "" if label == job.inputs["model"] else " (a try: --limit)"
         kept = len(layers) - len(job.layers)
         pairs = job.inputs["pairs"]
         files = {n: paths.vector(job.behavior, n, label, normalized=False) for n in layers}
         measured = {n: read_measured(path) for n, path in files.items()}
         stats = {n: LayerStats(**values) for n, values in measured.items() if values}
-        print(f"\n{job.behavior}: {pairs} pairs, {len(job.layers)} layers made, {kept} kept")
+        print(f"\n{job.behavior}: {pairs} pairs{tried}, {len(job.layers)} layers made, {kept} kept")
         print(stats_table(stats, pairs))
     script.print_written(written, seconds)
 

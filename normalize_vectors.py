@@ -10,6 +10,7 @@ Quick:  ./normalize_vectors.py --behaviors sycophancy refusal --model SmolLM2-13
 
 Reads   <artifacts_dir>/vectors/<behavior>/vec_layer_<L>_<model>.pt
 Writes  <artifacts_dir>/normalized_vectors/<behavior>/ (same names)
+After ./generate_vectors.py --limit N give the same --limit N here and to the next script.
 The result depends on the set of behaviours: normalise all that you want to compare together.
 Next: ./prompting_with_steering.py
 """
@@ -53,12 +54,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="the model's name as it stands in the files (default: every model found)",
     )
     arguments.add_overwrite_argument(parser)
+    arguments.add_limit_argument(
+        parser, "the vectors of a quick try with the same --limit (default: all vectors)"
+    )
     arguments.add_folder_arguments(parser)
     return parser
 
 
 def find_vectors(
-    behaviors: list[str], model: str | None, paths: Paths
+    behaviors: list[str], model: str | None, limit: int | None, paths: Paths
 ) -> dict[tuple[str, int], list[str]]:
     """The behaviours that have a raw vector, for each (model, layer).
 
@@ -68,13 +72,15 @@ def find_vectors(
     found: dict[tuple[str, int], list[str]] = defaultdict(list)
     for behavior in behaviors:
         for layer, label in paths.vectors_of(behavior):
-            if model is None or label == model:
+            of_model = model is None or label == arguments.limited_label(model, limit)
+            if of_model and label.endswith(arguments.limited_label("", limit)):
                 found[label, layer].append(behavior)
     if not found:
         named = "" if model is None else f" of {model}"
+        named += "" if limit is None else f" under --limit {limit}"
         raise UserError(
             f"no vectors{named} in {paths.artifacts / 'vectors'}\n"
-            "Make them with: ./generate_vectors.py --layers ..."
+            f"Make them with: ./generate_vectors.py{'' if limit is None else f' --limit {limit}'}"
         )
     by_model: dict[str, set[str]] = defaultdict(set)
     for (label, _), has in found.items():
@@ -138,7 +144,7 @@ def main(args: argparse.Namespace) -> int:
             f"there are: {shortened(known)}"
             f"\nMake them with: ./generate_vectors.py --behaviors {' '.join(unknown)} --layers ..."
         )
-    found = find_vectors(args.behaviors or known, args.model, paths)
+    found = find_vectors(args.behaviors or known, args.model, args.limit, paths)
     made: list[Made] = []
     norms: dict[str, list[float]] = defaultdict(list)
     for (label, layer), has in sorted(found.items()):

@@ -11,7 +11,7 @@ stream's median length, which means the same at every layer and model.
   --type truthful_qa, mmlu (with --mmlu_full: all of it)   as ab, right against wrong
   --type bundled_misconceptions, bundled_knowledge   this project's own small stand-ins for them
 
-Full:   ./prompting_with_steering.py --type ab --layers $(seq 0 29) --doses -0.2 0 0.2
+Full:   ./prompting_with_steering.py --type ab --layers 0-29 --doses -0.2 0 0.2
 Quick:  ./prompting_with_steering.py --type ab --layers 12 --multipliers -1 0 1 \\
             --behaviors sycophancy --limit 8
 
@@ -38,15 +38,15 @@ from utils.prompt_source import PromptSource, Wanted, known_dtype
 from utils.ranks import Ranks
 from utils.shown_prompt import show_tokens
 from utils.sweep import Sweep
-from utils.vector_choice import check_vectors, load_vectors
+from utils.vector_choice import check_vectors, load_vectors, of_a_try, steered_layers
 from utils.weights_identity import weights_fingerprint
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
-    arguments.add_layers_argument(parser, required=True)
-    flag_values.add_strength_arguments(parser, required=True)
+    arguments.add_layers_argument(parser, default="all that have vectors")
+    flag_values.add_strength_arguments(parser, default=(-1.0, 0.0, 1.0))
     arguments.add_type_argument(parser)
     parser.add_argument(
         "--max_new_tokens",
@@ -97,9 +97,9 @@ def plan(
 ) -> tuple[list[Sweep], PromptSource]:
     """All sweeps, every input checked before the model is loaded; and where prompts come from."""
     paths = arguments.get_paths(args)
-    layers = arguments.check_layers(args.layers, shape, choice.label)
     unit, strengths = flag_values.strengths(args)
     chosen = behaviors.load_all(args.behaviors, paths)
+    layers = steered_layers(args, [b.id for b in chosen], choice, shape, paths)
     system_prompts = {b.id: b.system_prompt(args.system_prompt) for b in chosen}
     test = TESTS[arguments.test_type(args)]
     items = {b.id: test.load(paths, b.id, args.limit) for b in chosen}
@@ -176,6 +176,8 @@ def main(args: argparse.Namespace) -> int:
             written += done[0]
             failures += done[1]
         ranks.close()
+    if args.limit is not None:
+        print(of_a_try(args.limit, {s.name.behavior: s.vectors for s in sweeps}))
     report(sweeps, paths, args.show_answers, written, time.monotonic() - started)
     return script.report_failures(failures)
 

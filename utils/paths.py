@@ -198,9 +198,9 @@ class Paths:
         names = (ResultName.parse(p.name) for p in sorted(folder.glob("results_*.json")))
         return [n for n in names if n is not None and n.behavior == behavior]
 
-    def vectors_of(self, behavior: str) -> list[tuple[int, str]]:
-        """``(layer, model)`` of every raw vector of one behaviour."""
-        folder = self.artifacts / "vectors" / behavior
+    def vectors_of(self, behavior: str, *, normalized: bool = False) -> list[tuple[int, str]]:
+        """``(layer, model)`` of every vector of one behaviour."""
+        folder = self.artifacts / ("normalized_vectors" if normalized else "vectors") / behavior
         matches = (_VECTOR_NAME.fullmatch(p.name) for p in sorted(folder.glob("vec_layer_*.pt")))
         return sorted((int(m[1]), m[2]) for m in matches if m)
 
