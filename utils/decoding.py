@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import Cache
 
 from utils.branches import length_batches
+from utils.check_notes import SelfTest
 from utils.generation import end_tokens, generate
 from utils.one_pass import Steer, batched_logits, slow_logits
 from utils.padding import left_padded
@@ -140,9 +141,9 @@ class GreedyGrid:
             rows = [[slow_logits(self.wrapper, p, s) for s in probes] for p in tests]
             return [torch.stack([torch.stack(row) for row in rows])]
 
-        def fast() -> tuple[bool, list[Tensor]]:
+        def fast(_prepared: bool) -> list[Tensor]:
             rows = [self._first_logits(b, probes).unflatten(0, (len(b), -1)) for b in batches]
-            return True, [torch.cat(rows)]
+            return [torch.cat(rows)]
 
         def batched() -> list[Tensor]:
             rows = [
@@ -151,7 +152,9 @@ class GreedyGrid:
             ]
             return [torch.cat(rows, dim=1)]
 
-        works, self.rounding = checked(self.wrapper, Ways(slow, fast, batched))
+        kind = "answers" if probes[1:] else "answers unsteered"
+        test = SelfTest(kind, lengths, max(self.prompts[i].tail for i in members))
+        works, self.rounding = checked(self.wrapper, Ways(test, slow, lambda: True, fast, batched))
         return works is not None
 
     def is_alone(self, batch: Sequence[int]) -> bool:
