@@ -33,6 +33,7 @@ from utils.errors import UserError
 from utils.layer_stats import LayerStats, stats_table
 from utils.models import ModelChoice, ModelShape
 from utils.paths import Paths
+from utils.progress import progress
 from utils.prompt_source import PromptSource, Wanted, known_dtype
 from utils.prompts import LetterPrompt, PromptFormat
 from utils.ranks import Ranks
@@ -116,8 +117,6 @@ def compute(
     ranks: Ranks,
 ) -> list[Path]:
     """This rank's share of one behaviour's pairs, also after a kill; the main rank writes files."""
-    from tqdm import tqdm
-
     from utils.pairs import PairOutputs
     from utils.vector_sums import AllSums, Kind, VectorSums, remove
 
@@ -135,7 +134,7 @@ def compute(
     left = [batch for batch in pairs.batches if not done.issuperset(batch)]
     with (
         VectorSums(paths.vector_progress(job.behavior, label, ranks.index), kind) as sums,
-        tqdm(total=len(job.prompts), initial=len(done), desc=job.behavior, unit="pair") as bar,
+        progress(total=len(job.prompts), initial=len(done), desc=job.behavior, unit="pair") as bar,
     ):
         for batch in ranks.share(left):
             sums.add(batch, pairs.readings(batch), [job.signs[i] for i in batch])

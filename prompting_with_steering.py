@@ -34,10 +34,12 @@ from utils.evaluation import TESTS, make_prompts
 from utils.models import ModelChoice, ModelShape
 from utils.origin import Origin
 from utils.paths import Paths, ResultName
+from utils.progress import progress
 from utils.prompt_source import PromptSource, Wanted, known_dtype
 from utils.ranks import Ranks
 from utils.shown_prompt import show_tokens
 from utils.sweep import Sweep
+from utils.sweep_journal import distinct_cells
 from utils.vector_choice import check_vectors, load_vectors, of_a_try, steered_layers
 from utils.weights_identity import weights_fingerprint
 
@@ -157,8 +159,6 @@ def main(args: argparse.Namespace) -> int:
     written: list[Path] = []
     failures: list[str] = []
     if any(sweep.pending for sweep in sweeps):
-        from tqdm import tqdm
-
         from llama_wrapper import LlamaWrapper
         from utils.measure import Settings
 
@@ -171,8 +171,12 @@ def main(args: argparse.Namespace) -> int:
             if not sweep.pending:
                 continue
             label = f"{sweep.name.behavior} ({len(sweep.pending)} cells)"
-            with tqdm(total=len(sweep.items), desc=label, unit="question") as bar:
-                done = sweep.run(wrapper, paths, settings=settings, ranks=ranks, advance=bar.update)
+            tokens = sweep.test.type == "open_ended"
+            each = args.max_new_tokens * len(distinct_cells(sweep.pending)) if tokens else 1
+            unit = "token" if tokens else "question"
+            with progress(total=each * len(sweep.items), desc=label, unit=unit) as bar:
+                advance = functools.partial(update_by, bar, each)
+                done = sweep.run(wrapper, paths, settings=settings, ranks=ranks, advance=advance)
             written += done[0]
             failures += done[1]
         ranks.close()
@@ -180,6 +184,10 @@ def main(args: argparse.Namespace) -> int:
         print(of_a_try(args.limit, {s.name.behavior: s.vectors for s in sweeps}))
     report(sweeps, paths, args.show_answers, written, time.monotonic() - started)
     return script.report_failures(failures)
+
+
+def update_by(bar: Any, each: int, questions: float) -> None:
+    bar.update(round(each * questions))
 
 
 def report(

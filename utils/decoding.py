@@ -161,14 +161,37 @@ class GreedyGrid:
         """Whether the prompts of a batch are answered one row at a time."""
         return not self.together or not self.alone.isdisjoint(batch)
 
-    def answers(self, batch: Sequence[int]) -> list[list[Answer]]:
-        """Answers of the prompts of one batch: [prompt][steer]."""
+    def answers(
+        self, batch: Sequence[int], advance: Callable[[float], object] = lambda _done: None
+    ) -> list[list[Answer]]:
+        """Answers of the prompts of one batch: [prompt][steer].
+
+        Args:
+            batch: one of ``batches``.
+            advance: called at every token with the part of the prompts that it finishes.
+        """
         prompts = [self.prompts[i] for i in batch]
-        if self.is_alone(batch):
-            return [[self._one(p, s) for s in self.steers] for p in prompts]
+        done = 0.0
+
+        def tell(now: float) -> None:
+            nonlocal done
+            advance(now - done)
+            done = now
+
         parts: list[list[Answer]] = [[] for _ in prompts]
+        if self.is_alone(batch):
+            for part, prompt in zip(parts, prompts, strict=True):
+                for steer in self.steers:
+                    part.append(self._one(prompt, steer))
+                    tell(done + 1 / len(self.steers))
+            return parts
         for start in range(0, len(self.steers), self.rows):
-            found = self._decode(prompts, self.steers[start : start + self.rows])
+            steers, before = self.steers[start : start + self.rows], done
+            share = len(prompts) * len(steers) / len(self.steers)
+            found = self._decode(
+                prompts, steers, lambda part, b=before, s=share: tell(b + s * part)
+            )
+            tell(before + share)
             for part, answers in zip(parts, found, strict=True):
                 part += answers
         return parts
@@ -240,13 +263,17 @@ class GreedyGrid:
         return self._step(rows, cache, tails)
 
     def _decode(
-        self, prompts: Sequence[OpenPrompt], steers: Sequence[Steer | None]
+        self,
+        prompts: Sequence[OpenPrompt],
+        steers: Sequence[Steer | None],
+        tell: Callable[[float], object],
     ) -> list[list[Answer]]:
         rows, cache, ids = self._prefill(prompts, steers)
         count = len(prompts) * len(steers)
         tokens: list[list[int]] = [[] for _ in range(count)]
         margins = [float("inf")] * count
-        for _ in range(self.max_new_tokens):
+        for number in range(self.max_new_tokens):
+            tell(number / self.max_new_tokens)
             best = self._step(rows, cache, ids).topk(2, dim=-1)
             ids, values = best.indices[:, :1], best.values
             gaps, new = (values[:, 0] - values[:, 1]).tolist(), ids[:, 0].tolist()

@@ -103,7 +103,7 @@ class Sweep:
         *,
         settings: "Settings",
         ranks: Ranks,
-        advance: "Callable[[int], Any]",
+        advance: "Callable[[float], Any]",
     ) -> tuple[list[Path], list[str]]:
         """Compute the pending cells, and write them on the main rank.
 
@@ -112,7 +112,7 @@ class Sweep:
             paths: where to write.
             settings: how much is computed together.
             ranks: the processes that share the questions.
-            advance: called with the number of questions just finished.
+            advance: called with the number of questions just finished, or parts of them.
 
         Returns:
             The files written, and a line for each cell that failed.
@@ -146,7 +146,7 @@ class Sweep:
         journal: SweepJournal,
         settings: "Settings",
         ranks: Ranks,
-        advance: "Callable[[int], Any]",
+        advance: "Callable[[float], Any]",
     ) -> list[int]:
         """Journal this rank's share; for each cell the place of its value in a question's values.
 
@@ -160,9 +160,8 @@ class Sweep:
         advance(len(journal.finished))
         left = [batch for batch in run.batches if not journal.finished.issuperset(batch)]
         for batch in ranks.share(left):
-            journal.append(batch, run.measure(batch))
+            journal.append(batch, run.measure(batch, advance))
             self.computed += len(batch) * len(distinct)
-            advance(len(batch))
         self.alone += run.alone
         self.rounding = run.rounding or self.rounding
         return [distinct.index(cell if cell[1] else None) for cell in journal.cells]
