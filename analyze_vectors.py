@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--behaviors", nargs="+", metavar="B", help="behaviours (default: all that have vectors)"
     )
-    arguments.add_layers_argument(parser, required=False)
+    arguments.add_layers_argument(parser, default="all found")
     parser.add_argument(
         "--models",
         nargs="+",

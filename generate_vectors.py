@@ -7,7 +7,7 @@ other answer. The vector of a layer is the mean over pairs of (matching - other)
 
 Layers are numbered from 0 and mean the output of that decoder block.
 
-Full:   ./generate_vectors.py --layers $(seq 0 29) --behaviors sycophancy refusal --save_activations
+Full:   ./generate_vectors.py --behaviors sycophancy refusal --save_activations
 Quick:  ./generate_vectors.py --layers 12 --behaviors sycophancy --limit 8
 
 Reads   <datasets_dir>/generate/<behavior>/generate_dataset.json
@@ -17,7 +17,9 @@ A killed run goes on where it stood; finished vectors are skipped. Next: ./norma
 """
 
 import argparse
+import functools
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,16 +28,20 @@ import behaviors
 from utils import arguments, script
 from utils.artifacts import fingerprint, must_make, save, torch_bytes
 from utils.contents import read_measured
-from utils.data import load_ab_items
+from utils.data import ABItem, load_ab_items
 from utils.errors import UserError
+from utils.layer_stats import LayerStats, stats_table
 from utils.models import ModelChoice, ModelShape
 from utils.paths import Paths
+from utils.progress import progress
+from utils.prompt_source import PromptSource, Wanted, known_dtype
+from utils.prompts import LetterPrompt, PromptFormat
 from utils.ranks import Ranks
+from utils.shown_prompt import show_tokens
 from utils.weights_identity import weights_fingerprint
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
-    from utils.prompts import LetterPrompt
     from utils.vector_sums import AllSums
 
 GET_DATA = "Each behaviour's pairs belong there; --datasets_dir names another data folder."
@@ -47,7 +53,7 @@ class Job:
     """The unfinished part of one behaviour."""
 
     behavior: str
-    prompts: "list[LetterPrompt]"
+    prompts: Sequence[Any]
     signs: list[int]
     layers: list[int]
     inputs: dict[str, Any]
@@ -57,7 +63,7 @@ class Job:
 def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
-    arguments.add_layers_argument(parser, required=True)
+    arguments.add_layers_argument(parser, default="all of the model")
     parser.add_argument(
         "--save_activations",
         action="store_true",
@@ -111,8 +117,6 @@ def compute(
     ranks: Ranks,
 ) -> list[Path]:
     """This rank's share of one behaviour's pairs, also after a kill; the main rank writes files."""
-    from tqdm import tqdm
-
     from utils.pairs import PairOutputs
     from utils.vector_sums import AllSums, Kind, VectorSums, remove
 
@@ -130,7 +134,7 @@ def compute(
     left = [batch for batch in pairs.batches if not done.issuperset(batch)]
     with (
         VectorSums(paths.vector_progress(job.behavior, label, ranks.index), kind) as sums,
-        tqdm(total=len(job.prompts), initial=len(done), desc=job.behavior, unit="pair") as bar,
+        progress(total=len(job.prompts), initial=len(done), desc=job.behavior, unit="pair") as bar,
     ):
         for batch in ranks.share(left):
             sums.add(batch, pairs.readings(batch), [job.signs[i] for i in batch])
@@ -191,25 +195,25 @@ def write(
     return written
 
 
+def pair_prompts(pairs: list[ABItem], prompt_format: PromptFormat) -> list[LetterPrompt]:
+    return [prompt_format.letter_prompt(i.question, (i.matching, i.other)) for i in pairs]
+
+
 def plan(
     args: argparse.Namespace,
     choice: ModelChoice,
     shape: ModelShape,
     layers: list[int],
     paths: Paths,
-) -> tuple[list[Job], Any]:
+) -> tuple[list[Job], PromptSource]:
     """Check all inputs, the tokens included, and find what is not finished yet."""
     label = arguments.limited_label(choice.label, args.limit)
     chosen = [b.id for b in behaviors.load_all(args.behaviors, paths)]
     data = {b: paths.generate_data(b) for b in chosen}
     items = {b: load_ab_items(p, made_by=GET_DATA, limit=args.limit) for b, p in data.items()}
 
-    from utils.loading import load_tokenizer, resolved_dtype
-    from utils.prompt_checks import check_prompts
-    from utils.prompts import PromptFormat
-
-    tokenizer = load_tokenizer(choice)
-    prompt_format = PromptFormat(tokenizer, base=choice.base)
+    source = PromptSource(choice, shape.context)
+    dtype = known_dtype(**arguments.loading_options(args))
     jobs = []
     for behavior, pairs in items.items():
         inputs = {
@@ -217,13 +221,14 @@ def plan(
             "behavior": behavior,
             "model": choice.label,
             "weights": weights_fingerprint(choice),
-            "dtype": resolved_dtype(**arguments.loading_options(args)),
-            "template": prompt_format.fingerprint(),
+            "dtype": dtype,
+            "template": source.fingerprint(),
             "data": pairs.sha256,
             "pairs": len(pairs),
         }
-        prompts = [prompt_format.letter_prompt(i.question, (i.matching, i.other)) for i in pairs]
-        inputs |= check_prompts(prompts, shape.context, data[behavior])
+        make = functools.partial(pair_prompts, pairs)
+        prompts, said = source.prompts(Wanted("pairs", pairs, data[behavior], make))
+        inputs |= said
         signs = [1 if item.matching < item.other else -1 for item in pairs]
         job = Job(behavior, prompts, signs, layers, inputs)
         job.wanted = unfinished_files(job, label, paths, args)
@@ -234,7 +239,7 @@ def plan(
             if any(t.path in job.wanted for t in targets_of(job, layer, label, paths, keep))
         ]
         jobs.append(job)
-    return jobs, tokenizer
+    return jobs, source
 
 
 def main(args: argparse.Namespace) -> int:
@@ -243,11 +248,9 @@ def main(args: argparse.Namespace) -> int:
     layers = arguments.check_layers(args.layers, shape, choice.label)
     paths = arguments.get_paths(args)
     label = arguments.limited_label(choice.label, args.limit)
-    jobs, tokenizer = plan(args, choice, shape, layers, paths)
+    jobs, source = plan(args, choice, shape, layers, paths)
     if args.show_tokens:
-        from utils.prompt_checks import show_tokens
-
-        print(show_tokens(jobs[0].prompts[0], tokenizer, read="<- the letter, read here"))
+        print(show_tokens(jobs[0].prompts[0], source.tokenizer, read="the letter's token"))
         return 0
     written: list[Path] = []
     failures: list[str] = []
@@ -256,7 +259,9 @@ def main(args: argparse.Namespace) -> int:
         from llama_wrapper import LlamaWrapper
 
         ranks = Ranks()
-        wrapper = LlamaWrapper.load(choice, tokenizer=tokenizer, **arguments.loading_options(args))
+        wrapper = LlamaWrapper.load(
+            choice, tokenizer=source.tokenizer, **arguments.loading_options(args)
+        )
         for job in unfinished:
             try:
                 written += compute(job, wrapper, label, paths, args, ranks)
@@ -276,15 +281,14 @@ def report(
     seconds: float,
 ) -> None:
     """What was made, and for every layer what its vector's record knows."""
-    from utils.vector_stats import LayerStats, stats_table
-
     for job in jobs:
+        tried = "" if label == job.inputs["model"] else " (a try: --limit)"
         kept = len(layers) - len(job.layers)
         pairs = job.inputs["pairs"]
         files = {n: paths.vector(job.behavior, n, label, normalized=False) for n in layers}
         measured = {n: read_measured(path) for n, path in files.items()}
         stats = {n: LayerStats(**values) for n, values in measured.items() if values}
-        print(f"\n{job.behavior}: {pairs} pairs, {len(job.layers)} layers made, {kept} kept")
+        print(f"\n{job.behavior}: {pairs} pairs{tried}, {len(job.layers)} layers made, {kept} kept")
         print(stats_table(stats, pairs))
     script.print_written(written, seconds)
 

@@ -37,6 +37,7 @@ from utils.models import ModelChoice
 from utils.prompts import PromptFormat
 from utils.rotary import forget_lengths
 from utils.vocabulary import head_in_float32
+from utils.weights_identity import weights_fingerprint
 
 _MASKED_ATTENTION = ("sdpa", "eager")
 Key = TypeVar("Key", bound=Hashable)
@@ -53,18 +54,24 @@ class LlamaWrapper:
         model: any decoder-only model of transformers with a list of decoder blocks.
         tokenizer: its tokenizer (fast).
         base: prompts in the base format instead of the chat template.
+        weights: their fingerprint; ``None`` where nobody knows it.
 
     Raises:
         UserError: the architecture has no list of decoder blocks to hook.
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, base: bool = False
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        base: bool = False,
+        weights: str | None = None,
     ) -> None:
         self.model = model.eval()
         forget_lengths(model)
         self.tokenizer = tokenizer
-        self.base = base
+        self.base, self.weights = base, weights
         self.decoder: nn.Module = model.get_decoder()
         config = model.config.get_text_config()
         self.architecture = str(config.model_type)
@@ -92,7 +99,8 @@ class LlamaWrapper:
             UserError: it cannot be found, fetched, loaded or steered.
         """
         tokenizer = load_tokenizer(choice) if tokenizer is None else tokenizer
-        return cls(load_model(choice, **options), tokenizer, base=choice.base)
+        known = {"base": choice.base, "weights": weights_fingerprint(choice)}
+        return cls(load_model(choice, **options), tokenizer, **known)
 
     @property
     def device(self) -> torch.device:
@@ -103,11 +111,7 @@ class LlamaWrapper:
         return self.model.dtype
 
     def block(self, layer: int) -> nn.Module:
-        """One decoder block.
-
-        Raises:
-            UserError: the model has no layer of that number.
-        """
+        """One decoder block; a UserError where the model has no layer of that number."""
         if not 0 <= layer < len(self.blocks):
             raise UserError(f"layer {layer}: this model has layers 0 to {len(self.blocks) - 1}")
         return self.blocks[layer]

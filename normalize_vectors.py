@@ -13,6 +13,7 @@ Own:    ./normalize_vectors.py --behaviors formal-tone
 
 Reads   <artifacts_dir>/vectors/<behavior>/vec_layer_<L>_<model>.pt
 Writes  <artifacts_dir>/normalized_vectors/<behavior>/ (same names)
+After ./generate_vectors.py --limit N give the same --limit N here and to the next script.
 Next: ./prompting_with_steering.py
 """
 
@@ -54,11 +55,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     arguments.add_label_arguments(parser)
     arguments.add_overwrite_argument(parser)
+    arguments.add_limit_argument(
+        parser, "the vectors of a quick try with the same --limit (default: all vectors)"
+    )
     arguments.add_folder_arguments(parser)
     return parser
 
 
-def find_vectors(behaviors: list[str], model: str | None, paths: Paths) -> dict[str, list[str]]:
+def find_vectors(
+    behaviors: list[str], model: str | None, limit: int | None, paths: Paths
+) -> dict[str, list[str]]:
     """The behaviours that have raw vectors, for each model.
 
     Raises:
@@ -67,13 +73,15 @@ def find_vectors(behaviors: list[str], model: str | None, paths: Paths) -> dict[
     found: dict[str, list[str]] = defaultdict(list)
     for behavior in behaviors:
         for label in sorted({label for _, label in paths.vectors_of(behavior)}):
-            if model is None or label == model:
+            of_model = model is None or label == arguments.limited_label(model, limit)
+            if of_model and label.endswith(arguments.limited_label("", limit)):
                 found[label].append(behavior)
     if not found:
         named = "" if model is None else f" of {model}"
+        named += "" if limit is None else f" under --limit {limit}"
         raise UserError(
             f"no vectors{named} in {paths.artifacts / 'vectors'}\n"
-            "Make them with: ./generate_vectors.py --layers ..."
+            f"Make them with: ./generate_vectors.py{'' if limit is None else f' --limit {limit}'}"
         )
     return dict(found)
 
@@ -147,7 +155,7 @@ def main(args: argparse.Namespace) -> int:
     paths = arguments.get_paths(args)
     known = paths.behaviors_with_vectors()
     check_known([*(args.behaviors or []), *(args.reference or [])], known)
-    found = find_vectors(args.behaviors or known, arguments.model_label(args), paths)
+    found = find_vectors(args.behaviors or known, arguments.model_label(args), args.limit, paths)
     made: list[Made] = []
     lines: list[str] = []
     for label, has in found.items():

@@ -48,7 +48,7 @@ FEW_PAIRS = 50
 def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
-    arguments.add_layers_argument(parser, required=False)
+    arguments.add_layers_argument(parser, default="all found")
     arguments.add_label_arguments(parser)
     arguments.add_folder_arguments(parser)
     return parser

@@ -11,7 +11,7 @@ stream's median length, which means the same at every layer and model.
   --type truthful_qa, mmlu (with --mmlu_full: all of it)   as ab, right against wrong
   --type bundled_misconceptions, bundled_knowledge   this project's own small stand-ins for them
 
-Full:   ./prompting_with_steering.py --type ab --layers $(seq 0 29) --doses -0.2 0 0.2
+Full:   ./prompting_with_steering.py --type ab --layers 0-29 --doses -0.2 0 0.2
 Quick:  ./prompting_with_steering.py --type ab --layers 12 --multipliers -1 0 1 \\
             --behaviors sycophancy --limit 8
 
@@ -30,18 +30,25 @@ from typing import Any
 
 import behaviors
 from utils import arguments, flag_values, script
+from utils.evaluation import TESTS, make_prompts
 from utils.models import ModelChoice, ModelShape
 from utils.origin import Origin
 from utils.paths import Paths, ResultName
+from utils.progress import progress
+from utils.prompt_source import PromptSource, Wanted, known_dtype
 from utils.ranks import Ranks
+from utils.shown_prompt import show_tokens
+from utils.sweep import Sweep
+from utils.sweep_journal import distinct_cells
+from utils.vector_choice import check_vectors, load_vectors, of_a_try, steered_layers
 from utils.weights_identity import weights_fingerprint
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
-    arguments.add_layers_argument(parser, required=True)
-    flag_values.add_strength_arguments(parser, required=True)
+    arguments.add_layers_argument(parser, default="all that have vectors")
+    flag_values.add_strength_arguments(parser, default=(-1.0, 0.0, 1.0))
     arguments.add_type_argument(parser)
     parser.add_argument(
         "--max_new_tokens",
@@ -83,21 +90,18 @@ def result_name(
 
 def inputs_of_model(choice: ModelChoice, weights: str, args: argparse.Namespace) -> dict[str, Any]:
     """What the results depend on of the model and how it is loaded."""
-    from utils.loading import resolved_dtype
-
-    dtype = resolved_dtype(**arguments.loading_options(args))
+    dtype = known_dtype(**arguments.loading_options(args))
     return {"model": choice.label, "weights": weights, "dtype": dtype}
 
 
-def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tuple[Any, Any]:
-    """All sweeps, every input checked before the model is loaded; and the tokenizer."""
-    from utils.evaluation import TESTS
-    from utils.vector_choice import check_vectors, load_vectors
-
+def plan(
+    args: argparse.Namespace, choice: ModelChoice, shape: ModelShape
+) -> tuple[list[Sweep], PromptSource]:
+    """All sweeps, every input checked before the model is loaded; and where prompts come from."""
     paths = arguments.get_paths(args)
-    layers = arguments.check_layers(args.layers, shape, choice.label)
     unit, strengths = flag_values.strengths(args)
     chosen = behaviors.load_all(args.behaviors, paths)
+    layers = steered_layers(args, [b.id for b in chosen], choice, shape, paths)
     system_prompts = {b.id: b.system_prompt(args.system_prompt) for b in chosen}
     test = TESTS[arguments.test_type(args)]
     items = {b.id: test.load(paths, b.id, args.limit) for b in chosen}
@@ -107,84 +111,83 @@ def plan(args: argparse.Namespace, choice: ModelChoice, shape: ModelShape) -> tu
         b.id: load_vectors(args, b.id, steered, choice, shape, paths, weights) for b in chosen
     }
 
-    from utils.loading import load_end_tokens, load_tokenizer
-    from utils.measure import make_prompts
-    from utils.prompt_checks import check_prompts
-    from utils.prompts import PromptFormat
-    from utils.sweep import Sweep
-
-    tokenizer = load_tokenizer(choice)
+    source = PromptSource(choice, shape.context)
     sweeps = []
     model_inputs = inputs_of_model(choice, weights(), args) | {"kind": f"{test.type} results"}
     # the system prompt is what a vector is tried under, not what it was made with
-    template = PromptFormat(tokenizer, base=choice.base).fingerprint()
-    now = Origin.of(model_inputs | {"template": template})
+    now = Origin.of(model_inputs | {"template": source.fingerprint()})
     if test.type == "open_ended":
         model_inputs["max_new_tokens"] = args.max_new_tokens
-        model_inputs |= load_end_tokens(choice, tokenizer).inputs()
+        model_inputs |= source.end_inputs()
     answer = args.max_new_tokens if test.type == "open_ended" else None
     for behavior in (b.id for b in chosen):
         check_vectors(args, vectors[behavior], now)
-        prompt_format = PromptFormat(
-            tokenizer, base=choice.base, system_prompt=system_prompts[behavior]
-        )
-        prompts = make_prompts(test, prompt_format, items[behavior])
-        data = test.data(paths, behavior)
+        questions = items[behavior]
+        make = functools.partial(make_prompts, test, questions)
+        wanted = Wanted(test.type, questions, test.data(paths, behavior), make, answer)
+        system_prompt = system_prompts[behavior]
         inputs = model_inputs | {
-            "template": prompt_format.fingerprint(),
-            "data": items[behavior].sha256,
-            "items": len(items[behavior]),
+            "template": source.fingerprint(system_prompt),
+            "data": questions.sha256,
+            "items": len(questions),
         }
-        inputs |= check_prompts(prompts, shape.context, data, max_new_tokens=answer)
+        prompts, said = source.prompts(wanted, system_prompt)
         sweep = Sweep(
             test=test,
             name=result_name(args, choice, behavior, unit),
-            items=items[behavior],
+            items=questions,
             prompts=prompts,
             vectors=vectors[behavior],
             cells=[(layer, strength) for layer in layers for strength in strengths or []],
-            inputs=inputs,
+            inputs=inputs | said,
         )
         sweep.find_pending(paths, overwrite=args.overwrite)
         sweeps.append(sweep)
-    return sweeps, tokenizer
+    return sweeps, source
 
 
 def main(args: argparse.Namespace) -> int:
     started = time.monotonic()
     choice, shape = arguments.get_model(args)
-    sweeps, tokenizer = plan(args, choice, shape)
+    sweeps, source = plan(args, choice, shape)
     if args.show_tokens:
-        from utils.loading import load_end_tokens
-        from utils.prompt_checks import show_tokens
-
-        print(show_tokens(sweeps[0].prompts[0], tokenizer, read="<- the next token, read here"))
+        print(show_tokens(sweeps[0].prompts[0], source.tokenizer, read="the next token"))
         if sweeps[0].test.type == "open_ended":
-            print(load_end_tokens(choice, tokenizer).shown(tokenizer))
+            print(source.end_tokens().shown(source.tokenizer))
         return 0
     paths = arguments.get_paths(args)
     written: list[Path] = []
     failures: list[str] = []
     if any(sweep.pending for sweep in sweeps):
-        from tqdm import tqdm
-
         from llama_wrapper import LlamaWrapper
         from utils.measure import Settings
 
         ranks = Ranks()
         settings = Settings(args.batch_tokens, args.batch_rows, args.max_new_tokens)
-        wrapper = LlamaWrapper.load(choice, tokenizer=tokenizer, **arguments.loading_options(args))
+        wrapper = LlamaWrapper.load(
+            choice, tokenizer=source.tokenizer, **arguments.loading_options(args)
+        )
         for sweep in sweeps:
             if not sweep.pending:
                 continue
             label = f"{sweep.name.behavior} ({len(sweep.pending)} cells)"
-            with tqdm(total=len(sweep.items), desc=label, unit="question") as bar:
-                done = sweep.run(wrapper, paths, settings=settings, ranks=ranks, advance=bar.update)
+            tokens = sweep.test.type == "open_ended"
+            each = args.max_new_tokens * len(distinct_cells(sweep.pending)) if tokens else 1
+            unit = "token" if tokens else "question"
+            with progress(total=each * len(sweep.items), desc=label, unit=unit) as bar:
+                advance = functools.partial(update_by, bar, each)
+                done = sweep.run(wrapper, paths, settings=settings, ranks=ranks, advance=advance)
             written += done[0]
             failures += done[1]
         ranks.close()
+    if args.limit is not None:
+        print(of_a_try(args.limit, {s.name.behavior: s.vectors for s in sweeps}))
     report(sweeps, paths, args.show_answers, written, time.monotonic() - started)
     return script.report_failures(failures)
+
+
+def update_by(bar: Any, each: int, questions: float) -> None:
+    bar.update(round(each * questions))
 
 
 def report(

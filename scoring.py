@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
-    arguments.add_layers_argument(parser, required=False)
-    flag_values.add_strength_arguments(parser, required=False)
+    arguments.add_layers_argument(parser, default="all found")
+    flag_values.add_strength_arguments(parser, default=None)
     parser.add_argument(
         "--dry_run",
         action="store_true",

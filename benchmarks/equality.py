@@ -23,6 +23,7 @@ from utils.models import choose_model
 from utils.one_pass import Steer, letter_probabilities, slow_last_token_outputs, slow_logits
 from utils.pairs import PairOutputs
 from utils.paths import DOSE, REPOSITORY, Paths
+from utils.stored_vector import StoredVector
 
 DOSES = (-0.4, -0.2, 0.2, 0.4)
 BEHAVIOR = "refusal"
@@ -37,7 +38,7 @@ def all_steers(wrapper: LlamaWrapper, label: str) -> list[Steer]:
         path = PATHS.vector(BEHAVIOR, layer, label, normalized=True)
         vector = load_tensor(path, made_by="generate_vectors.py, normalize_vectors.py")
         h = residual_norm(PATHS, BEHAVIOR, layer, [label])
-        scale = SteeringVector(vector, "", h)
+        scale = SteeringVector(StoredVector.of(vector), h)
         steers += [Steer(layer, scale.multiplier(dose, DOSE) * vector) for dose in DOSES]
     return steers
 

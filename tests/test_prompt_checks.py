@@ -9,7 +9,7 @@ from running import artifacts, call
 from llama_wrapper import LlamaWrapper
 from utils.conversation import converse
 from utils.errors import UserError
-from utils.prompt_checks import check_prompts, show_tokens
+from utils.prompt_checks import check_prompts
 from utils.prompts import LetterPrompt, OpenPrompt, PromptFormat
 
 FILE = Path("here.json")
@@ -97,11 +97,3 @@ def test_a_conversation_beyond_the_context_is_refused() -> None:
     assert len(converse(wrapper, QUESTIONS[4], max_new_tokens=40 - length).ids) <= 40
     with pytest.raises(UserError, match=rf"beyond the 40 .* {40 - length} at most"):
         converse(wrapper, QUESTIONS[4], max_new_tokens=41 - length)
-
-
-def test_the_tokens_of_an_open_question_are_shown() -> None:
-    tokenizer = make_tokenizer()
-    prompt = PromptFormat(tokenizer).open_prompt(QUESTIONS[0])
-    lines = show_tokens(prompt, tokenizer, read="<- here").splitlines()
-    assert len(lines) == len(prompt.ids) + 1 and lines[-1].endswith("<- here")
-    assert [line for line in lines if line.endswith("steered")] == [lines[-2]]

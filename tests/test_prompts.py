@@ -8,7 +8,6 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from utils.errors import UserError
-from utils.prompt_checks import show_tokens
 from utils.prompts import LetterPrompt, PromptFormat
 
 QUESTION = "Is it raining?\n\nChoices:\n (A) Yes\n (B) No"
@@ -416,13 +415,3 @@ def test_the_fingerprint_of_a_template_that_needs_nothing_is_that_of_the_first_r
         made = PromptFormat(make_tokenizer(template))
         plain = hashlib.sha256(repr((template, None)).encode()).hexdigest()
         assert made.fingerprint() != plain, "what is added here is part of the prompt"
-
-
-def test_show_tokens_marks_the_steered_ones() -> None:
-    tokenizer = make_tokenizer()
-    prompt = PromptFormat(tokenizer).letter_prompt(QUESTION, ("A", "B"))
-    lines = show_tokens(prompt, tokenizer, read="<- here").splitlines()
-    steered = [line for line in lines if line.endswith("steered")]
-    assert len(steered) == prompt.tail
-    assert steered[0].split()[0] == str(prompt.steer_from)
-    assert f"A = token {prompt.letters['A']}" in "\n".join(lines)

@@ -385,7 +385,8 @@ def test_a_broken_cell_is_listed_last_and_the_others_written(
 def test_show_tokens(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     bench.generate("--show_tokens")
     out = capsys.readouterr().out
-    assert "the letter, read here" in out and out.count("steered") == 2
+    assert "read here, the letter's token" in out and out.count("⟦") == 2 == out.count("⟧")
+    assert len(out.splitlines()) < 20
     assert artifacts(bench.folder) == {}
 
 

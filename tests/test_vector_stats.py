@@ -13,9 +13,11 @@ from test_one_pass import prompts_of
 from utils.contents import read_measured
 from utils.dose import SteeringVector
 from utils.errors import UserError
+from utils.layer_stats import LayerStats, stats_table
 from utils.one_pass import Readings, slow_outputs
 from utils.pairs import PairOutputs
-from utils.vector_stats import LayerStats, Moments, layer_stats, stats_table
+from utils.stored_vector import StoredVector
+from utils.vector_stats import Moments, layer_stats
 
 PAIRS, LAYERS, WIDTH = 40, 3, 6
 
@@ -128,12 +130,12 @@ def test_the_norms_are_those_of_the_steered_tokens() -> None:
 
 
 def test_doses_and_multipliers_are_each_others_inverse() -> None:
-    vector = SteeringVector(torch.tensor([3.0, 4.0]), "", 20.0)
+    vector = SteeringVector(StoredVector.of(torch.tensor([3.0, 4.0])), 20.0)
     assert vector.dose(2.0) == pytest.approx(0.5)
     assert vector.multiplier(0.5, "dose") == pytest.approx(2.0)
     assert vector.multiplier(-0.5, "dose") == pytest.approx(-2.0)
     assert vector.multiplier(0.5, "multiplier") == 0.5
-    unmeasured = SteeringVector(vector.vector, "", None)
+    unmeasured = SteeringVector(vector.stored, None)
     assert unmeasured.dose(2.0) is None
     with pytest.raises(UserError, match="dose"):
         unmeasured.multiplier(0.5, "dose")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.flag_values import NEGATIVE_NUMBER, positive_int
+from utils.flag_values import NEGATIVE_NUMBER, LayersAction, layer_range, positive_int
 from utils.listing import numbered
 from utils.models import ModelChoice, ModelShape, check_access, choose_model, read_shape
 from utils.named_models import BUNDLED, NAMED_MODELS, find_named
@@ -128,25 +128,37 @@ def add_overwrite_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_layers_argument(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    default = "$(seq 0 29) for all of the bundled model" if required else "default: all found"
+def add_layers_argument(parser: argparse.ArgumentParser, *, default: str) -> None:
+    """``--layers``: a list of layers, or ``None`` for ``all`` and where it is left out.
+
+    Args:
+        parser: gets the flag.
+        default: which are all, in words.
+    """
     parser.add_argument(
         "--layers",
         nargs="+",
-        type=int,
-        required=required,
+        type=layer_range,
+        action=LayersAction,
         metavar="L",
-        help=f"decoder blocks, counted from 0 ({default})",
+        help=f"decoder blocks, counted from 0: 13, 0-29, all, or several of these (default: "
+        f"{default})",
     )
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_overwrite_argument(parser)
+    add_limit_argument(
+        parser, "first N items only, for a quick try; it becomes part of the names written"
+    )
+
+
+def add_limit_argument(parser: argparse.ArgumentParser, help: str) -> None:
     parser.add_argument(
         "--limit",
         type=positive_int,
         metavar="N",
-        help="first N items only, for a quick try; it becomes part of the names written",
+        help=help,
     )
 
 
@@ -290,13 +302,17 @@ def get_model(args: argparse.Namespace) -> tuple[ModelChoice, ModelShape]:
 
 
 def check_layers(
-    layers: list[int], shape: ModelShape, label: str, *, flag: str = "--layers"
+    layers: list[int] | None, shape: ModelShape, label: str, *, flag: str = "--layers"
 ) -> list[int]:
-    """The layers in ascending order, each once.
+    """The layers in ascending order, each once; ``None`` for all that the model has.
 
     Raises:
-        UserError: a layer that the model does not have.
+        UserError: a layer that the model does not have, or nobody knows how many it has.
     """
+    if layers is None:
+        if shape.layers is None:
+            raise UserError(f"{flag}: how many layers {label} has is not known; name those wanted")
+        return list(range(shape.layers))
     last = None if shape.layers is None else shape.layers - 1
     wrong = [n for n in layers if n < 0 or (last is not None and n > last)]
     if wrong:

@@ -148,24 +148,42 @@ def load_vector(
     Raises:
         UserError: missing, truncated, a pickled object, not 1-D, not finite, or of another width.
     """
-    import torch
-
     if not path.exists():
         raise UserError(f"missing vector {path}\nMake it with: {made_by}")
     contents = read_verified(path)
-    tensor = load_torch(contents)
+    return parse_vector(contents, width=width), contents.sha256
+
+
+def parse_vector(contents: Contents, *, width: int | None = None) -> "torch.Tensor":
+    """The 1-D vector in the bytes of a file, float32.
+
+    Raises:
+        UserError: truncated, a pickled object, not 1-D, not finite, or of another width.
+    """
+    import torch
+
+    path, tensor = contents.path, load_torch(contents)
     plain = isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided
     if not plain or tensor.is_meta or tensor.ndim != 1 or not tensor.is_floating_point():
         raise UserError(f"{path} does not hold one 1-D floating-point tensor")
     tensor = tensor.float()
     if not bool(torch.isfinite(tensor).all()):
         raise UserError(f"{path} holds NaN or infinite values")
-    if width is not None and tensor.shape[0] != width:
+    check_width(path, tensor.shape[0], width)
+    return tensor
+
+
+def check_width(path: Path, found: int, width: int | None) -> None:
+    """Check that a vector is as wide as a model's residual stream, where that is known.
+
+    Raises:
+        UserError: it is not.
+    """
+    if width is not None and found != width:
         raise UserError(
-            f"{path} has width {tensor.shape[0]}, the model's residual stream has {width}: "
+            f"{path} has width {found}, the model's residual stream has {width}: "
             "it belongs to another model"
         )
-    return tensor, contents.sha256
 
 
 def load_tensor(path: Path, *, made_by: str, width: int | None = None) -> "torch.Tensor":

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import Cache
 
 from utils.branches import length_batches
+from utils.check_notes import SelfTest
 from utils.generation import end_tokens, generate
 from utils.one_pass import Steer, batched_logits, slow_logits
 from utils.padding import left_padded
@@ -140,9 +141,9 @@ class GreedyGrid:
             rows = [[slow_logits(self.wrapper, p, s) for s in probes] for p in tests]
             return [torch.stack([torch.stack(row) for row in rows])]
 
-        def fast() -> tuple[bool, list[Tensor]]:
+        def fast(_prepared: bool) -> list[Tensor]:
             rows = [self._first_logits(b, probes).unflatten(0, (len(b), -1)) for b in batches]
-            return True, [torch.cat(rows)]
+            return [torch.cat(rows)]
 
         def batched() -> list[Tensor]:
             rows = [
@@ -151,21 +152,46 @@ class GreedyGrid:
             ]
             return [torch.cat(rows, dim=1)]
 
-        works, self.rounding = checked(self.wrapper, Ways(slow, fast, batched))
+        kind = "answers" if probes[1:] else "answers unsteered"
+        test = SelfTest(kind, lengths, max(self.prompts[i].tail for i in members))
+        works, self.rounding = checked(self.wrapper, Ways(test, slow, lambda: True, fast, batched))
         return works is not None
 
     def is_alone(self, batch: Sequence[int]) -> bool:
         """Whether the prompts of a batch are answered one row at a time."""
         return not self.together or not self.alone.isdisjoint(batch)
 
-    def answers(self, batch: Sequence[int]) -> list[list[Answer]]:
-        """Answers of the prompts of one batch: [prompt][steer]."""
+    def answers(
+        self, batch: Sequence[int], advance: Callable[[float], object] = lambda _done: None
+    ) -> list[list[Answer]]:
+        """Answers of the prompts of one batch: [prompt][steer].
+
+        Args:
+            batch: one of ``batches``.
+            advance: called at every token with the part of the prompts that it finishes.
+        """
         prompts = [self.prompts[i] for i in batch]
-        if self.is_alone(batch):
-            return [[self._one(p, s) for s in self.steers] for p in prompts]
+        done = 0.0
+
+        def tell(now: float) -> None:
+            nonlocal done
+            advance(now - done)
+            done = now
+
         parts: list[list[Answer]] = [[] for _ in prompts]
+        if self.is_alone(batch):
+            for part, prompt in zip(parts, prompts, strict=True):
+                for steer in self.steers:
+                    part.append(self._one(prompt, steer))
+                    tell(done + 1 / len(self.steers))
+            return parts
         for start in range(0, len(self.steers), self.rows):
-            found = self._decode(prompts, self.steers[start : start + self.rows])
+            steers, before = self.steers[start : start + self.rows], done
+            share = len(prompts) * len(steers) / len(self.steers)
+            found = self._decode(
+                prompts, steers, lambda part, b=before, s=share: tell(b + s * part)
+            )
+            tell(before + share)
             for part, answers in zip(parts, found, strict=True):
                 part += answers
         return parts
@@ -237,13 +263,17 @@ class GreedyGrid:
         return self._step(rows, cache, tails)
 
     def _decode(
-        self, prompts: Sequence[OpenPrompt], steers: Sequence[Steer | None]
+        self,
+        prompts: Sequence[OpenPrompt],
+        steers: Sequence[Steer | None],
+        tell: Callable[[float], object],
     ) -> list[list[Answer]]:
         rows, cache, ids = self._prefill(prompts, steers)
         count = len(prompts) * len(steers)
         tokens: list[list[int]] = [[] for _ in range(count)]
         margins = [float("inf")] * count
-        for _ in range(self.max_new_tokens):
+        for number in range(self.max_new_tokens):
+            tell(number / self.max_new_tokens)
             best = self._step(rows, cache, ids).topk(2, dim=-1)
             ids, values = best.indices[:, :1], best.values
             gaps, new = (values[:, 0] - values[:, 1]).tolist(), ids[:, 0].tolist()

@@ -15,6 +15,7 @@ from utils.contents import read_record
 from utils.errors import UserError
 from utils.origin import UNKNOWN, Origin, vector_origin
 from utils.paths import DOSE, Paths, record_path
+from utils.stored_vector import StoredVector
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,22 +26,29 @@ class SteeringVector:
     """A vector as it is added at one layer.
 
     Attributes:
-        vector: shape (width,).
-        sha256: hash of its file.
+        stored: its numbers, as they lie in its file.
         residual_norm: H of the layer where it is added; ``None`` if nobody has measured it.
         path: its file; ``None`` if it was not read from one.
         origin: the model that it was made with, as far as records tell.
     """
 
-    vector: "Tensor"
-    sha256: str
+    stored: StoredVector
     residual_norm: float | None
     path: Path | None = None
     origin: Origin = UNKNOWN
 
     @property
+    def vector(self) -> "Tensor":
+        """Shape (width,), float32."""
+        return self.stored.tensor
+
+    @property
+    def sha256(self) -> str:
+        return self.stored.sha256
+
+    @property
     def norm(self) -> float:
-        return float(self.vector.double().norm())
+        return self.stored.norm
 
     def multiplier(self, strength: float, unit: str) -> float:
         """What the vector is multiplied by for a strength in some unit.

@@ -62,10 +62,10 @@ class EndTokens:
     def shown(self, tokenizer: "PreTrainedTokenizerBase") -> str:
         """One line for each token (``--show_tokens``)."""
         lines = [
-            f"       answers end at token {end} {tokenizer.decode([end])!r} ({', '.join(places)})"
+            f"answers end at token {end} {tokenizer.decode([end])!r} ({', '.join(places)})"
             for end, places in self.places.items()
         ]
-        return "\n".join(lines or ["       answers end at no token"])
+        return "\n".join(lines or ["answers end at no token"])
 
 
 def template_end(tokenizer: "PreTrainedTokenizerBase") -> int | None:

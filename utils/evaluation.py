@@ -6,7 +6,7 @@ How a model is put through a test is in :mod:`utils.measure`.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from utils.json_files import check_writable
 from utils.paths import Paths
 from utils.printable import printable
 from utils.stats import matching_share
+
+if TYPE_CHECKING:
+    from utils.prompts import PromptFormat
 
 LETTERS = ("A", "B")
 
@@ -209,6 +212,19 @@ CHOICE_TESTS = (
 OPEN_ENDED = OpenTest()
 LETTER_TESTS = {test.type: test for test in (AB, *CHOICE_TESTS)}
 TESTS: dict[str, Test] = {**LETTER_TESTS, OPEN_ENDED.type: OPEN_ENDED}
+
+
+def make_prompts(
+    test: Test, items: Sequence[ABItem | OpenItem], prompt_format: "PromptFormat"
+) -> list[Any]:
+    """One prompt for each question.
+
+    Raises:
+        UserError: the tokenizer merges or splits an answer's letter.
+    """
+    if isinstance(test, OpenTest):
+        return [prompt_format.open_prompt(item.question) for item in items]
+    return [prompt_format.letter_prompt(item.question, LETTERS) for item in items]
 
 
 def read_results(path: Path) -> Items[dict[str, Any]]:

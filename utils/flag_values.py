@@ -3,8 +3,15 @@
 import argparse
 import math
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from utils.paths import DOSE, MULTIPLIER
+
+ALL_LAYERS = "all"
+# A range up to here is a list of layers; beyond it is a slip, and no model's.
+_MOST_LAYERS = 100_000
+_LAYER, _RANGE = re.compile(r"-?\d+"), re.compile(r"(\d+)-(\d+)")
 
 # An argument that begins so is a value, right or wrong, and never a flag.
 NEGATIVE_NUMBER = re.compile(r"-(?:\.?\d|inf\b|infinity\b|nan\b)", re.IGNORECASE)
@@ -24,16 +31,59 @@ def finite_float(text: str) -> float:
     return value + 0.0
 
 
-def add_strength_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """``--multipliers`` or, in its place, ``--doses``."""
-    group = parser.add_mutually_exclusive_group(required=required)
-    default = "" if required else " (default: all found)"
+def layer_range(text: str) -> range | None:
+    """``13``, ``0-29``, or ``None`` for ``all``.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else, or a range whose end comes first.
+    """
+    if text == ALL_LAYERS:
+        return None
+    if _LAYER.fullmatch(text) and len(text) < 20:
+        return range(int(text), int(text) + 1)
+    ends = _RANGE.fullmatch(text)
+    if ends is None or len(text) > 20:
+        raise argparse.ArgumentTypeError(f"expected layers like 13, 0-29 or all, not {text}")
+    first, last = int(ends[1]), int(ends[2])
+    if first > last or last > _MOST_LAYERS:
+        raise argparse.ArgumentTypeError(f"{text} is no range of layers (0-29, say)")
+    return range(first, last + 1)
+
+
+class LayersAction(argparse.Action):
+    """Ranges as one list of layers in ascending order; ``None`` where ``all`` is among them."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        _option: str | None = None,
+    ) -> None:
+        ranges = list(values or [])
+        layers = None if None in ranges else sorted({n for found in ranges for n in found})
+        setattr(namespace, self.dest, layers)
+
+
+def add_strength_arguments(
+    parser: argparse.ArgumentParser, *, default: Sequence[float] | None
+) -> None:
+    """``--multipliers`` or, in its place, ``--doses``.
+
+    Args:
+        parser: gets the flags.
+        default: the multipliers where neither is given; ``None`` for all that are found.
+    """
+    group = parser.add_mutually_exclusive_group()
+    shown = "all found" if default is None else " ".join(f"{value:g}" for value in default)
     group.add_argument(
         "--multipliers",
         nargs="+",
         type=finite_float,
         metavar="M",
-        help=f"how often the vector is added; 0 is the unsteered model{default}",
+        default=default,
+        help="how often the vector is added; 0 is the unsteered model (default, without --doses: "
+        f"{shown})",
     )
     group.add_argument(
         "--doses",

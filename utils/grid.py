@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from utils.branches import length_batches
+from utils.check_notes import SelfTest
 from utils.one_pass import (
     MAX_BRANCHES,
     PackedPrompts,
@@ -88,11 +89,14 @@ class LetterGrid:
             probes[:], logits = self._probes(tests)
             return [logits]
 
-        def fast() -> tuple[PackedPrompts, list[Tensor]]:
-            tail = max(p.tail for p in self.prompts)
-            packed = PackedPrompts(self.wrapper, [p.ids for p in self.prompts], tail)
+        tail = max(p.tail for p in self.prompts)
+
+        def prepare() -> PackedPrompts:
+            return PackedPrompts(self.wrapper, [p.ids for p in self.prompts], tail)
+
+        def fast(packed: PackedPrompts) -> list[Tensor]:
             found = [packed.logits([p.ids for p in b], b[0].tail, probes) for b in batches]
-            return packed, [torch.cat(found)]
+            return [torch.cat(found)]
 
         def batched() -> list[Tensor]:
             cells = (None, *probes)
@@ -101,7 +105,9 @@ class LetterGrid:
             ]
             return [torch.cat(found, dim=1)]
 
-        return checked(self.wrapper, Ways(slow, fast, batched))
+        kind = "letters" if self.steers else "letters unsteered"
+        test = SelfTest(kind, lengths, tail)
+        return checked(self.wrapper, Ways(test, slow, prepare, fast, batched))
 
     def _probes(self, tests: Sequence[LetterPrompt]) -> tuple[list[Steer], Tensor]:
         """Steers that show whether packing works, and the logits of the test prompts under them.

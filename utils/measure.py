@@ -4,7 +4,7 @@ Each measure gives, for a batch of questions and for every cell, one JSON value.
 what a sweep journals; :meth:`row` turns one into a row of a result file.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,7 +13,7 @@ from utils.decoding import GreedyGrid
 from utils.evaluation import LETTERS, LetterTest, OpenTest, Test
 from utils.grid import LetterGrid
 from utils.one_pass import Steer
-from utils.prompts import LetterPrompt, OpenPrompt, PromptFormat
+from utils.prompts import LetterPrompt, OpenPrompt
 from utils.self_check import Rounding
 
 if TYPE_CHECKING:
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 # Below this distance of the two best logits rounding may decide between two tokens; in 16 bits,
 # below what rounding was seen to move a logit by.
 NEAR_TIE = 1e-4
+
+
+Advance = Callable[[float], Any]
+
+
+def _nowhere(_questions: float) -> None:
+    """Progress that nobody looks at."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,13 @@ class Run(Protocol):
     def alone(self) -> int:
         """How many cells were computed one by one so far."""
 
-    def measure(self, batch: Sequence[int]) -> list[list[Any]]:
-        """JSON values [question of the batch][cell]."""
+    def measure(self, batch: Sequence[int], advance: Advance = _nowhere) -> list[list[Any]]:
+        """JSON values [question of the batch][cell].
+
+        Args:
+            batch: one of ``batches``.
+            advance: called with the questions finished since the last call, parts of them too.
+        """
 
 
 class LetterRun:
@@ -68,8 +80,9 @@ class LetterRun:
         place = iter(range(1, len(cells) + 1))
         self._columns = [0 if cell is None else next(place) for cell in cells]
 
-    def measure(self, batch: Sequence[int]) -> list[list[Any]]:
+    def measure(self, batch: Sequence[int], advance: Advance = _nowhere) -> list[list[Any]]:
         found = self._grid.probabilities(batch)[:, self._columns]
+        advance(len(batch))
         return found.nan_to_num(nan=-1.0).tolist()
 
     @property
@@ -99,27 +112,14 @@ class OpenRun:
         self._near = max(NEAR_TIE, moved)
         self.alone = 0
 
-    def measure(self, batch: Sequence[int]) -> list[list[Any]]:
-        found = self._grid.answers(batch)
+    def measure(self, batch: Sequence[int], advance: Advance = _nowhere) -> list[list[Any]]:
+        found = self._grid.answers(batch, advance)
         if self._grid.is_alone(batch):
             self.alone += sum(map(len, found))
         return [
             [{"tokens": list(a.tokens), "near_tie": a.margin < self._near} for a in answers]
             for answers in found
         ]
-
-
-def make_prompts(
-    test: Test, prompt_format: PromptFormat, items: Sequence[ABItem | OpenItem]
-) -> list[Any]:
-    """One prompt for each question.
-
-    Raises:
-        UserError: the tokenizer merges or splits an answer's letter.
-    """
-    if isinstance(test, OpenTest):
-        return [prompt_format.open_prompt(item.question) for item in items]
-    return [prompt_format.letter_prompt(item.question, LETTERS) for item in items]
 
 
 def start_run(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from utils.branches import length_batches
+from utils.check_notes import SelfTest
 from utils.one_pass import PackedPrompts, Readings, default_budget, slow_outputs
 from utils.padding import left_padded
 from utils.prompts import LetterPrompt
@@ -61,15 +62,18 @@ class PairOutputs:
             found = [self._slow(i).letters for b in batches for i in b]
             return list(torch.cat(found).unbind(2))
 
-        def fast() -> tuple[PackedPrompts, list[Tensor]]:
-            packed = PackedPrompts(self.wrapper, self.rows, 1 + max(self.tails))
+        def prepare() -> PackedPrompts:
+            return PackedPrompts(self.wrapper, self.rows, 1 + max(self.tails))
+
+        def fast(packed: PackedPrompts) -> list[Tensor]:
             found = [self._fast(packed, b).letters for b in batches]
-            return packed, list(torch.cat(found).unbind(2))
+            return list(torch.cat(found).unbind(2))
 
         def batched() -> list[Tensor]:
             return list(torch.cat([self._batched(b) for b in batches], dim=1).unbind(3))
 
-        return checked(self.wrapper, Ways(slow, fast, batched))
+        test = SelfTest("pairs", [len(row) for row in self.rows], max(self.tails))
+        return checked(self.wrapper, Ways(test, slow, prepare, fast, batched))
 
     def _batched(self, batch: Sequence[int]) -> Tensor:
         """The slow way as rows of batches, shape (versions, pairs, 2, layers, width)."""

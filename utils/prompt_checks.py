@@ -1,15 +1,11 @@
-"""Prompts before a model is loaded: whether they fit, what they name, what they look like."""
+"""Prompts before a model is loaded: whether they fit, and what they name."""
 
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from utils.errors import UserError
 from utils.prompts import LetterPrompt, OpenPrompt
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 Prompt = LetterPrompt | OpenPrompt
 
@@ -65,16 +61,3 @@ def _check_lengths(
             f"--max_new_tokens {max_new_tokens} more are beyond the {context} that the model "
             f"takes: give --max_new_tokens {context - longest} at most"
         )
-
-
-def show_tokens(prompt: Prompt, tokenizer: "PreTrainedTokenizerBase", *, read: str) -> str:
-    """One prompt, token by token: which is read and which are steered (``--show_tokens``)."""
-    lines = []
-    for position, token in enumerate(tokenizer.convert_ids_to_tokens(list(prompt.ids))):
-        mark = "steered" if position >= prompt.steer_from else ""
-        lines.append(f"{position:5}  {token!r:24} {mark}".rstrip())
-    lines.append(f"{len(prompt.ids):5}  {read}")
-    letters = prompt.letters if isinstance(prompt, LetterPrompt) else {}
-    for letter, token_id in letters.items():
-        lines.append(f"       {letter} = token {token_id} {tokenizer.decode([token_id])!r}")
-    return "\n".join(lines)

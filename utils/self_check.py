@@ -1,8 +1,10 @@
 """The choice between the fast way and the slow way that it must equal.
 
-Every run compares the two on its longest and its shortest prompt, computed together, before it
-trusts the fast one. So an architecture whose attention does not fit is caught here and computed
-slowly, with a warning, never with other numbers.
+A run compares the two on its longest and its shortest prompt, computed together, before it trusts
+the fast one; where they agreed it is remembered for this model, machine and length of prompts
+(:mod:`utils.check_notes`), so that the runs of a loop do not compare them again. So an
+architecture whose attention does not fit is caught here and computed slowly, with a warning, never
+with other numbers.
 
 In 16 bits two right ways differ, and by how much depends on the model. There the measure is the
 model's own rounding: the slow way once more, on the same prompts as rows of one batch.
@@ -18,6 +20,8 @@ import torch
 from torch import Tensor
 
 from utils.block_io import CannotBranch, keeps_state
+from utils.check_notes import Passed, SelfTest, keep_passed, recall_passed
+from utils.check_notes import Rounding as Rounding
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,42 +46,22 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Rounding:
-    """How far a 16-bit model's numbers on the test prompts move by nothing but rounding.
-
-    Attributes:
-        dtype: of the model.
-        noise: the slow way in batches against the slow way alone: root mean square of one vector,
-            in its standard deviations.
-        found: the fast way against the slow way alone, the same.
-        absolute: the largest deviation of one number in batches, in its own unit.
-    """
-
-    dtype: str
-    noise: float
-    found: float
-    absolute: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.dtype}: by rounding alone the model's numbers move by {100 * self.noise:.2g} % "
-            f"of their spread with the batch; in this run by {100 * self.found:.2g} %"
-        )
-
-
-@dataclass(frozen=True)
 class Ways(Generic[Prepared]):
     """The numbers of the test prompts, each way; each tensor is measured by its own deviation.
 
     Attributes:
+        test: which comparison it is.
         slow: one plain forward pass a cell; called first. Tensors of shape (..., numbers).
-        fast: prepares the fast way; returns that, and the same tensors.
+        prepare: what the fast way needs.
+        fast: the same tensors, by what was prepared.
         batched: the slow way as rows of batches, (versions, *shape) of each tensor; called for
             16-bit models only.
     """
 
+    test: SelfTest
     slow: Callable[[], Sequence[Tensor]]
-    fast: Callable[[], tuple[Prepared, Sequence[Tensor]]]
+    prepare: Callable[[], Prepared]
+    fast: Callable[[Prepared], Sequence[Tensor]]
     batched: Callable[[], Sequence[Tensor]]
 
 
@@ -116,9 +100,13 @@ def checked(
         UserError: out of memory.
     """
     exact = exact_tolerance(wrapper) is not None
+    passed = recall_passed(wrapper, ways.test)
     try:
+        if passed is not None:
+            return _tried(ways.prepare), passed.rounding
         expected = ways.slow()
-        prepared, found = _tried(ways.fast)
+        prepared = _tried(ways.prepare)
+        found = _tried(lambda: ways.fast(prepared))
         batched = None if exact else _tried(ways.batched)
     except torch.OutOfMemoryError as error:
         raise UserError("out of memory; lower --batch_tokens") from error
@@ -137,6 +125,7 @@ def checked(
         if how is not None:
             _warn_slow(wrapper, f"packed and plain passes differ {how} on the test prompts")
             return None, rounding
+    keep_passed(wrapper, ways.test, Passed(rounding))
     return prepared, rounding
 
 

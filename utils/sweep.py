@@ -10,19 +10,18 @@ from utils.artifacts import fingerprint, must_make, save
 from utils.data import ABItem, OpenItem
 from utils.dose import SteeringVector
 from utils.evaluation import Test
-from utils.generation import end_tokens
 from utils.json_files import json_bytes
-from utils.measure import Settings, is_broken, is_value, result_row, start_run
-from utils.one_pass import Steer
 from utils.paths import DOSE, MULTIPLIER, UNITS, Paths, ResultName
 from utils.ranks import Ranks
-from utils.self_check import Rounding
 from utils.sweep_journal import Cell, Schema, SweepJournal, distinct_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llama_wrapper import LlamaWrapper
+    from utils.measure import Settings
+    from utils.one_pass import Steer
+    from utils.self_check import Rounding
 
 
 @dataclass
@@ -48,13 +47,13 @@ class Sweep:
     test: Test
     name: ResultName
     items: Sequence[ABItem | OpenItem]
-    prompts: list[Any]
+    prompts: Sequence[Any]
     vectors: Mapping[int, SteeringVector]
     cells: list[Cell]
     inputs: dict[str, Any]
     pending: list[Cell] = field(default_factory=list)
     near_ties: int = 0
-    rounding: Rounding | None = None
+    rounding: "Rounding | None" = None
     alone: int = 0
     computed: int = 0
 
@@ -102,9 +101,9 @@ class Sweep:
         wrapper: "LlamaWrapper",
         paths: Paths,
         *,
-        settings: Settings,
+        settings: "Settings",
         ranks: Ranks,
-        advance: "Callable[[int], Any]",
+        advance: "Callable[[float], Any]",
     ) -> tuple[list[Path], list[str]]:
         """Compute the pending cells, and write them on the main rank.
 
@@ -113,11 +112,14 @@ class Sweep:
             paths: where to write.
             settings: how much is computed together.
             ranks: the processes that share the questions.
-            advance: called with the number of questions just finished.
+            advance: called with the number of questions just finished, or parts of them.
 
         Returns:
             The files written, and a line for each cell that failed.
         """
+        # torch comes with it, and what is finished is told without torch
+        from utils.measure import is_value
+
         wanted = [self.cell_inputs(cell) for cell in self.cells]
         key = fingerprint({"cells": wanted, "settings": asdict(settings)})
         schema = Schema(self.cells, len(self.items), partial(is_value, self.test))
@@ -142,28 +144,31 @@ class Sweep:
         self,
         wrapper: "LlamaWrapper",
         journal: SweepJournal,
-        settings: Settings,
+        settings: "Settings",
         ranks: Ranks,
-        advance: "Callable[[int], Any]",
+        advance: "Callable[[float], Any]",
     ) -> list[int]:
         """Journal this rank's share; for each cell the place of its value in a question's values.
 
         Strength 0 is computed once however many layers there are.
         """
+        from utils.measure import start_run
+
         distinct = distinct_cells(journal.cells)
         steers = [None if cell is None else self._steer(cell) for cell in distinct]
         run = start_run(self.test, wrapper, self.prompts, steers, settings)
         advance(len(journal.finished))
         left = [batch for batch in run.batches if not journal.finished.issuperset(batch)]
         for batch in ranks.share(left):
-            journal.append(batch, run.measure(batch))
+            journal.append(batch, run.measure(batch, advance))
             self.computed += len(batch) * len(distinct)
-            advance(len(batch))
         self.alone += run.alone
         self.rounding = run.rounding or self.rounding
         return [distinct.index(cell if cell[1] else None) for cell in journal.cells]
 
-    def _steer(self, cell: Cell) -> Steer:
+    def _steer(self, cell: Cell) -> "Steer":
+        from utils.one_pass import Steer
+
         return Steer(cell[0], self.multiplier(cell) * self.vectors[cell[0]].vector)
 
     def _write(
@@ -174,6 +179,9 @@ class Sweep:
         wrapper: "LlamaWrapper",
         paths: Paths,
     ) -> tuple[list[Path], list[str]]:
+        from utils.generation import end_tokens
+        from utils.measure import is_broken, result_row
+
         written, failures = [], []
         ends = end_tokens(wrapper)
         for column, cell in zip(columns, cells, strict=True):

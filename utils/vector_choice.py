@@ -5,12 +5,74 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from utils import arguments, commands
-from utils.contents import load_vector
 from utils.dose import SteeringVector, residual_norm
 from utils.errors import UserError
+from utils.listing import shortened
 from utils.models import ModelChoice, ModelShape
 from utils.origin import Origin, check_steered, vector_origin
 from utils.paths import Paths
+from utils.stored_vector import read_vector
+
+
+def vectors_label(
+    args: argparse.Namespace, behavior: str, choice: ModelChoice, paths: Paths
+) -> str:
+    """The model's name in the names of the vectors that a behaviour is steered with.
+
+    Under ``--limit`` they are those of the same try, if it has made any.
+    """
+    if args.override_vector_model is not None:
+        return arguments.last_part(args.override_vector_model) or choice.label
+    tried = arguments.limited_label(choice.label, args.limit)
+    found = {model for _, model in paths.vectors_of(behavior, normalized=True)}
+    return tried if tried in found else choice.label
+
+
+def steered_layers(
+    args: argparse.Namespace,
+    behaviors: Sequence[str],
+    choice: ModelChoice,
+    shape: ModelShape,
+    paths: Paths,
+) -> list[int]:
+    """The layers asked for; where none is named, those that have a vector of any behaviour.
+
+    Where nothing has, or one vector is to be added at every layer, all of the model.
+
+    Raises:
+        UserError: a layer that the model does not have.
+    """
+    layers = args.layers
+    if layers is None and args.override_vector is None:
+        labels = {b: vectors_label(args, b, choice, paths) for b in behaviors}
+        found = {
+            layer
+            for b, label in labels.items()
+            for layer, model in paths.vectors_of(b, normalized=True)
+            if model == label
+        }
+        layers = sorted(found) or None
+    return arguments.check_layers(layers, shape, choice.label)
+
+
+def of_a_try(limit: int, vectors: Mapping[str, Mapping[int, SteeringVector]]) -> str:
+    """What a run under ``--limit`` is worth, in a line for people.
+
+    Args:
+        limit: how many questions of each test.
+        vectors: behaviour -> layer -> vector.
+    """
+    ending = f"_limit={limit}.pt"
+    tried = {
+        behavior: all(v.path is not None and v.path.name.endswith(ending) for v in own.values())
+        for behavior, own in vectors.items()
+        if own
+    }
+    parts = []
+    for which, of in ((True, f"the first {limit} pairs"), (False, "all pairs")):
+        names = [behavior for behavior, is_try in tried.items() if is_try is which]
+        parts += [f"vectors of {of}: {shortened(names)}"] if names else []
+    return "; ".join([f"a try: the first {limit} questions", *parts])
 
 
 def load_vectors(
@@ -25,7 +87,7 @@ def load_vectors(
     """The vector of each layer, every one checked.
 
     Args:
-        args: ``override_vector``, ``override_vector_model``, ``doses`` and the folders.
+        args: ``override_vector``, ``override_vector_model``, ``limit``, ``doses`` and the folders.
         behavior, layers: whose vectors, and where they are added.
         choice, shape: the model that is steered.
         paths: where the vectors lie.
@@ -41,15 +103,15 @@ def load_vectors(
         raise UserError(
             f"--override_vector {args.override_vector}: {choice.label} has no such layer"
         )
-    label = arguments.last_part(args.override_vector_model) or choice.label
+    label = vectors_label(args, behavior, choice, paths)
     read = {}
     for layer in layers:
         source = layer if args.override_vector is None else args.override_vector
         path = paths.vector(behavior, source, label, normalized=True)
         made_by = _command(args, behavior, source, label, paths)
-        tensor, sha256 = load_vector(path, made_by=made_by, width=shape.width)
+        stored = read_vector(path, made_by=made_by, width=shape.width)
         origin = vector_origin(paths, behavior, source, label, normalized=True)
-        read[layer] = SteeringVector(tensor, sha256, None, path, origin)
+        read[layer] = SteeringVector(stored, None, path, origin)
     vectors: dict[int, SteeringVector] = {}
     for layer, vector in read.items():
         # under another label: a quick try of the same model (--limit), or a model alike
@@ -79,14 +141,16 @@ def check_vectors(
 def _command(args: argparse.Namespace, behavior: str, source: int, label: str, paths: Paths) -> str:
     """What makes a vector, from what there is."""
     folders = commands.folder_flags(args)
-    command = f"./normalize_vectors.py{folders}"
+    tried = args.limit is not None and label.endswith(f"_limit={args.limit}")
+    limit = f" --limit {args.limit}" if tried else ""
+    command = f"./normalize_vectors.py{limit}{folders}"
     if paths.vector(behavior, source, label, normalized=False).exists():
         return command
     model = commands.model_flags(args)
     if args.override_vector_model is not None:
         model = f" --model {args.override_vector_model}"
     generate = f"./generate_vectors.py --behaviors {behavior} --layers {source}{model}"
-    return f"{generate}{folders} && {command}"
+    return f"{generate}{limit}{folders} && {command}"
 
 
 def _no_dose(

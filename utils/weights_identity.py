@@ -12,6 +12,7 @@ from pathlib import Path
 
 from utils.contents import read_record
 from utils.errors import UserError
+from utils.gguf_conversion import find_folder, known_folder
 from utils.model_cache import file_hash, hash_of
 from utils.models import ModelChoice, hub_snapshot
 from utils.provenance import same_weights
@@ -19,6 +20,9 @@ from utils.provenance import same_weights
 _SUFFIXES = (".safetensors", ".bin", ".json")
 # what else a tokenizer is made from, where it has no .json
 _VOCABULARY_SUFFIXES, _VOCABULARY = (".model", ".tiktoken"), ("merges.txt", "vocab.txt")
+# what no tokenizer is made from, and where transformers looks for templates beside the default one
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
+_MORE_TEMPLATES = "additional_chat_templates"
 _SAMPLE = 1 << 20
 
 
@@ -55,6 +59,42 @@ def base_fingerprint(choice: ModelChoice) -> str:
     return _hash_of_files(weights, vocabulary)
 
 
+def tokenizer_fingerprint(choice: ModelChoice) -> str | None:
+    """Hash of all that a model's tokenizer, chat template and generation settings come from.
+
+    Returns:
+        ``None`` where their files are not at hand yet.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    if choice.named is not None or choice.is_gguf:
+        if not choice.keep_converted:
+            return base_fingerprint(choice)
+        folder = (
+            known_folder(Path(choice.source))
+            if choice.named is None
+            else find_folder(choice.named.fingerprint)
+        )
+    else:
+        folder = Path(choice.source)
+        folder = folder if folder.is_dir() else hub_snapshot(choice)
+    return None if folder is None else _hash_of_all_but_weights(folder)
+
+
+def _hash_of_all_but_weights(folder: Path) -> str:
+    found = hashlib.sha256()
+    places = (folder, folder / _MORE_TEMPLATES)
+    try:
+        files = sorted(path for place in places if place.is_dir() for path in place.iterdir())
+        for path in files:
+            if path.is_file() and path.suffix not in _WEIGHTS:
+                found.update(f"{path.relative_to(folder)} {_whole_hash(path)}\n".encode())
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
+    return found.hexdigest()[:16]
+
+
 def _check_finetuned(weights: Path, files: list[Path], base: str) -> None:
     """Hold finetuned weights against the record that finetune_llama.py wrote of them, if any.
 
@@ -86,13 +126,15 @@ def _hash_of_files(weights: list[Path], vocabulary: list[Path] | None = None) ->
         for path in weights:
             samples.update(_samples(path))
         for path in [*weights, *(vocabulary or [])]:
-            # what is read in an instant is read again, and leaves no note in the cache
-            small = path.stat().st_size <= _SAMPLE
-            found = hash_of(path) if small else file_hash(path)
-            whole.update(f"{path.name} {found}\n".encode())
+            whole.update(f"{path.name} {_whole_hash(path)}\n".encode())
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
     return f"{samples.hexdigest()[:16]}.{whole.hexdigest()[:16]}"
+
+
+def _whole_hash(path: Path) -> str:
+    # what is read in an instant is read again, and leaves no note in the cache
+    return hash_of(path) if path.stat().st_size <= _SAMPLE else file_hash(path)
 
 
 def _samples(path: Path) -> bytes:
