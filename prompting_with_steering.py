@@ -26,11 +26,10 @@ import argparse
 import functools
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import behaviors
 from utils import arguments, flag_values, script
-from utils.evaluation import TESTS, make_prompts
 from utils.models import ModelChoice, ModelShape
 from utils.origin import Origin
 from utils.paths import Paths, ResultName
@@ -38,10 +37,12 @@ from utils.progress import progress
 from utils.prompt_source import PromptSource, Wanted, known_dtype
 from utils.ranks import Ranks
 from utils.shown_prompt import show_tokens
-from utils.sweep import Sweep
 from utils.sweep_journal import distinct_cells
 from utils.vector_choice import check_vectors, load_vectors, of_a_try, steered_layers
 from utils.weights_identity import weights_fingerprint
+
+if TYPE_CHECKING:
+    from utils.sweep import Sweep
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -96,8 +97,12 @@ def inputs_of_model(choice: ModelChoice, weights: str, args: argparse.Namespace)
 
 def plan(
     args: argparse.Namespace, choice: ModelChoice, shape: ModelShape
-) -> tuple[list[Sweep], PromptSource]:
+) -> "tuple[list[Sweep], PromptSource]":
     """All sweeps, every input checked before the model is loaded; and where prompts come from."""
+    # numpy comes with these, and --help does without
+    from utils.evaluation import TESTS, make_prompts
+    from utils.sweep import Sweep
+
     paths = arguments.get_paths(args)
     unit, strengths = flag_values.strengths(args)
     chosen = behaviors.load_all(args.behaviors, paths)

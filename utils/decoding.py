@@ -2,8 +2,7 @@
 
 Steering leaves everything before the last token of the instruction untouched, so that part of a
 prompt runs once; its keys and values are then shared out to one row for each steered variant. All
-rows decode together and leave the batch at their end token. Filling their places with new prompts
-would gain little: of 100 tokens most answers use all.
+rows decode together and leave the batch at their end token.
 """
 
 import warnings
@@ -168,7 +167,7 @@ class GreedyGrid:
 
         Args:
             batch: one of ``batches``.
-            advance: called at every token with the part of the prompts that it finishes.
+            advance: called at every token with how many prompts it finishes, in parts of them.
         """
         prompts = [self.prompts[i] for i in batch]
         done = 0.0

@@ -41,7 +41,7 @@ class ProgressLines:
             print(text, file=sys.stderr, flush=True)
 
     def _tenth_of(self, done: float) -> int:
-        return int(10 * done / self._total + 1e-6) if self._total else 10
+        return min(10, int(10 * done / self._total + 1e-6)) if self._total else 10
 
 
 def progress(*, total: int, desc: str, unit: str, initial: int = 0) -> Any:
