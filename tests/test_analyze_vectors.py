@@ -25,8 +25,8 @@ from utils.similarity import (
     layers_like,
     neighbour_mean,
     principal_components,
-    ranges,
 )
+from utils.subsets import ranges
 from utils.vector_plots import LABEL_BOX, Course, Courses, course_figure, label_offsets
 
 PAPER_DATA = Path(os.environ.get("CAA_PAPER_DATA", ROOT.parent / "shared/paper_data"))

@@ -204,7 +204,7 @@ def test_open_ended_answers_from_steering_to_plots(
     paths.scores(ResultName(1, 1.0, "bold", "open_ended", model="tiny-llama")).unlink()
     capsys.readouterr()
     assert call(*plot, "--layers", 1) == 0
-    assert "bold: 1 cells have not been judged; judge them with ./scoring.py" in (
+    assert "1 cell has not been judged: scores need ./scoring.py --behaviors bold" in (
         capsys.readouterr().out
     )
     summary = next((tmp_path / "out/analysis").glob("summary_type=open_ended*.csv"))

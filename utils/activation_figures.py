@@ -21,8 +21,8 @@ from utils.plotting import (
 )
 from utils.saved_activations import Floats, Source
 from utils.separation import LayerMeasures
-from utils.similarity import ranges
 from utils.stats import Estimate
+from utils.subsets import ranges
 from utils.tables import text_table
 
 Letters = Sequence[tuple[str, str]]

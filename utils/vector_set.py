@@ -13,7 +13,8 @@ from utils.errors import UserError
 from utils.listing import numbered, shortened
 from utils.origin import check_alike, recorded_origin, vector_origin
 from utils.paths import Paths
-from utils.similarity import Array, mean_known, paired_cosines, ranges
+from utils.similarity import Array, mean_known, paired_cosines
+from utils.subsets import ranges
 
 MADE_BY = "./generate_vectors.py --layers ..."
 
