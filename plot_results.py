@@ -64,11 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--limit", type=flag_values.positive_int, metavar="N", help="plot results of --limit N"
     )
     arguments.add_model_arguments(parser)
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="also replace figures that show results which are gone",
-    )
+    arguments.add_redraw_argument(parser)
     arguments.add_folder_arguments(parser)
     return parser
 
@@ -107,7 +103,7 @@ def remembered(
     flags = ("layers", "multipliers", "doses", "without_beyond_ab", "summary")
     request = {flag: getattr(args, flag) for flag in flags} | {"names": names}
     there = {"whole": whole, "every": {unit: " ".join(ids) for unit, ids in every.items()}}
-    return Memory(paths, request | {"results": asdict(base)}, hashes | there)
+    return Memory(paths, base.type, request | {"results": asdict(base)}, hashes | there)
 
 
 def draw(args: argparse.Namespace, plans: "Sequence[Plan]", album: "Album[Pen]") -> None:

@@ -156,7 +156,7 @@ def refuse_less(path: Path, before: Sources, now: Sources) -> None:
     if gone and path.exists():
         count = sum(map(len, before.values()))
         raise UserError(
-            f"{path} was drawn from {count} files, of which {len(gone)} are gone: "
+            f"{path} shows {count} results or vectors and now there are fewer; gone ({len(gone)}): "
             f"{shortened(gone, '; ')}\n"
             "Put them back or make them again; --overwrite draws it from what there is"
         )
@@ -193,14 +193,17 @@ class Memory:
 
     Args:
         paths: where figures lie.
+        kind: of figures.
         request: everything that what is drawn and printed depends on, but for the sources.
         sources: what is to be shown now.
     """
 
-    def __init__(self, paths: Paths, request: Mapping[str, Any], sources: Sources) -> None:
+    def __init__(
+        self, paths: Paths, kind: str, request: Mapping[str, Any], sources: Sources
+    ) -> None:
         self.paths = paths
         asked = dict(request) | {"drawing": DRAWING}
-        self.path = paths.drawn(json.dumps(asked, sort_keys=True, default=str))
+        self.path = paths.drawn(kind, json.dumps(asked, sort_keys=True, default=str))
         self.now: dict[str, Any] = {"request": asked, "sources": sources}
 
     def printed(self) -> str | None:

@@ -128,6 +128,14 @@ def add_overwrite_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_redraw_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="also draw figures again that show what is gone",
+    )
+
+
 def add_layers_argument(parser: argparse.ArgumentParser, *, required: bool) -> None:
     default = "$(seq 0 29) for all of the bundled model" if required else "default: all found"
     parser.add_argument(

@@ -198,10 +198,10 @@ class Paths:
         folder = self.artifacts / "analysis" / (behavior or "")
         return sorted(p for p in folder.glob("[!.]*.*") if p.is_file())
 
-    def drawn(self, request: str) -> Path:
+    def drawn(self, kind: str, request: str) -> Path:
         """What is remembered of a request for figures (hidden, ignored by git)."""
         name = hashlib.sha256(request.encode()).hexdigest()[:16]
-        return self.artifacts / "analysis" / f".drawn_{name}.record"
+        return self.artifacts / "analysis" / f".drawn_{kind}_{name}.record"
 
     def results_of(self, behavior: str) -> list[ResultName]:
         """The names of all result files of one behaviour."""
