@@ -40,7 +40,8 @@ def score_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
 def answers_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
     """What of open-ended answers needs no judge, a row a behaviour at one layer.
 
-    Each column holds the lowest strength, 0 and the highest.
+    Each column holds the lowest strength, 0 and the highest: the share that ends properly, the
+    share that ends in a loop, and the mean length.
     """
     if not isinstance(test, OpenTest):
         return ""
@@ -55,12 +56,12 @@ def answers_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
         cells = [" ".join(each) for each in zip(*(_texts(s) for s in shares), strict=True)]
         named = " ".join(map(signed, shown))
         rows.append([subject.behavior.id, str(layer), named, *cells])
-    header = ["behaviour", "layer", f"{unit}s", "ends properly", "loops", "words"]
+    header = ["behaviour", "layer", f"{unit}s", "ends %", "loops %", "words"]
     return plain_table(header, rows)
 
 
 def _texts(shares: Mapping[str, float]) -> list[str]:
-    return [f"{shares['ends']:.2f}", f"{shares['loops']:.2f}", f"{shares['words']:.0f}"]
+    return [f"{100 * shares['ends']:.0f}", f"{100 * shares['loops']:.0f}", f"{shares['words']:.0f}"]
 
 
 def _with_interval(e: Estimate) -> str:

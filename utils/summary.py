@@ -159,7 +159,7 @@ def distinct_3_grams(text: str) -> float:
     return len(set(grams)) / len(grams) if grams else 1.0
 
 
-def _ends_properly(row: Mapping[str, Any]) -> bool:
+def ends_properly(row: Mapping[str, Any]) -> bool:
     """Whether an answer ended at an end token rather than at the limit of its length."""
     return str(row["raw_model_output"]).rstrip().endswith(("|>", "</s>", "<eos>", "<end_of_turn>"))
 
@@ -174,7 +174,7 @@ def shares_of_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """
     answers = [str(row["model_output"]) for row in rows]
     return {
-        "ends": float(np.mean([_ends_properly(row) for row in rows])),
+        "ends": float(np.mean([ends_properly(row) for row in rows])),
         "distinct": float(np.mean([distinct_3_grams(answer) for answer in answers])),
         "loops": float(np.mean([find_loop(answer) is not None for answer in answers])),
         "words": float(np.mean([len(answer.split()) for answer in answers])),
