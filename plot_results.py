@@ -23,6 +23,7 @@ never replaces that of all. More or changed results draw a figure again; fewer a
 
 import argparse
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -144,7 +145,9 @@ def hints(args: argparse.Namespace, base: ResultName, found: Selected, paths: Pa
 
     selections = [s for pairs in found.values() for _, each in pairs for s in each]
     if args.type == "open_ended":
-        lacking = {s.name.behavior: len(set(s.shown) - judged_cells(s, paths)) for s in selections}
+        lacking: Counter[str] = Counter()
+        for each in selections:
+            lacking[each.name.behavior] += len(set(each.shown) - judged_cells(each, paths))
         if any(lacking.values()):
             return missing.unjudged_hint(args, lacking)
     if args.layers is None and flag_values.strengths(args)[1] is None:

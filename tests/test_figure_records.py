@@ -306,7 +306,7 @@ def test_vectors_the_same_again_is_at_once_and_a_lost_one_is_refused(desk: Desk)
     spent = cpu_seconds(lambda: said.append(run_alone("analyze_vectors", *desk.flags)))
     assert said[0].startswith("nothing to do") and spent < 0.7
     desk.paths.vector("calm", 1, "a", normalized=False).unlink()
-    with pytest.raises(UserError, match="fewer.*calm: a: layer=1"):
+    with pytest.raises(UserError, match=r"fewer.*calm: a: layer=1"):
         call("analyze_vectors", *desk.flags)
     assert call("analyze_vectors", *desk.flags, "--overwrite") == 0
 

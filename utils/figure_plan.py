@@ -270,7 +270,8 @@ def plans_of(
         answered = [s for b, each in pairs if (s := subject(args, b, each, hashes, paths))]
         scored = [(s, [v for v in s.variants if v.table.scores]) for s in answered]
         subjects = [replace(s, variants=variants) for s, variants in scored if variants]
-        plain = replace(base, unit=unit, **dict.fromkeys(kept))
+        nothing: dict[str, Any] = dict.fromkeys(kept)
+        plain = replace(base, unit=unit, **nothing)
         some = bool(kept) and any(
             len(discover_variants(replace(plain, behavior=b.id), paths.results_of(b.id)))
             > sum(bool(s.whole) for s in each)

@@ -12,7 +12,7 @@ class Loop:
     Attributes:
         start: index of the first character of what is repeated.
         period: its length in characters.
-        times: how often it stands there, the last time perhaps not to its end.
+        times: how often it stands there whole.
     """
 
     start: int
@@ -32,7 +32,7 @@ def find_loop(text: str) -> Loop | None:
         if not period or covered < max(LEAST, TIMES * period):
             continue
         if best is None or covered > len(text) - best.start:
-            best = Loop(len(text) - covered, period, -(-covered // period))
+            best = Loop(len(text) - covered, period, covered // period)
     return best
 
 

@@ -24,7 +24,7 @@ def plain_table(
 
     table = Table(box=box.SIMPLE_HEAD, title=Text(title) if title else None, title_justify="left")
     table.show_edge = False
-    table.padding = (0, 1, 0, 0)  # type: ignore[assignment]
+    table.padding = (0, 1, 0, 0)
     for number, name in enumerate(header):
         right = number >= texts
         table.add_column(Text(name), justify="right" if right else "left", overflow="fold")

@@ -76,12 +76,16 @@ class VectorPlan:
         return jobs
 
     def _layers(self, model: str, behavior: str) -> Job[VectorFigures]:
-        where = {"model": model, "behavior": behavior}
-        return self._job("similarity_of_layers", lambda f: f.layers(model, behavior), **where)
+        def draw(figures: VectorFigures) -> None:
+            figures.layers(model, behavior)
+
+        return self._job("similarity_of_layers", draw, model=model, behavior=behavior)
 
     def _plane(self, model: str, behavior: str) -> Job[VectorFigures]:
-        where = {"model": model, "behavior": behavior}
-        return self._job("pca_of_layers", lambda f: f.plane(model, behavior), **where)
+        def draw(figures: VectorFigures) -> None:
+            figures.plane(model, behavior)
+
+        return self._job("pca_of_layers", draw, model=model, behavior=behavior)
 
     def _behaviors(self, model: str, *, over_layers: bool) -> list[Job[VectorFigures]]:
         def at(layer: int | None) -> Draw:
@@ -94,8 +98,11 @@ class VectorPlan:
             if layer is None or sum(k[::2] == (model, layer) for k in self.vectors.raw) > 1
         ]
         if over_layers:
-            draw: Draw = lambda f: f.behaviors_over_layers(model)  # noqa: E731
-            jobs.append(self._job(f"{kind}_over_layers", draw, model=model))
+            jobs.append(
+                self._job(
+                    f"{kind}_over_layers", lambda f: f.behaviors_over_layers(model), model=model
+                )
+            )
         return jobs
 
     def _models(self, behavior: str) -> list[Job[VectorFigures]]:
@@ -107,8 +114,10 @@ class VectorPlan:
         # heat maps are for more than two
         if len({m for pair in comparable_models(self.vectors, behavior) for m in pair}) > 2:
             jobs += [self._job(kind, at(n), behavior=behavior, layer=n) for n in self._each]
-        draw: Draw = lambda f: f.models_over_layers(behavior)  # noqa: E731
-        return [*jobs, self._job(f"{kind}_over_layers", draw, behavior=behavior)]
+        over = self._job(
+            f"{kind}_over_layers", lambda f: f.models_over_layers(behavior), behavior=behavior
+        )
+        return [*jobs, over]
 
     def _job(
         self,
