@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import resource
 import shlex
 import subprocess
@@ -12,48 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import ROOT, artifacts, call, hidden
+from result_desk import LAYERS, MODEL, Desk
+from running import ROOT, call, hidden
 
 from utils.artifacts import State, state
 from utils.contents import read_record
 from utils.errors import UserError
-from utils.paths import Paths, ResultName
+from utils.paths import ResultName
 from utils.subsets import LONGEST, part
-
-MODEL = "tiny-llama"
-LAYERS, MULTIPLIERS = (0, 1, 2), (-1.0, 0.0, 1.0)
-
-
-class Desk:
-    """Results and vectors without a model, and the scripts that draw them."""
-
-    def __init__(self, root: Path, datasets: Path) -> None:
-        self.paths = Paths(root, datasets)
-        self.flags = ("--artifacts_dir", root, "--datasets_dir", datasets)
-
-    def put(self, behavior: str, layer: int, strength: float, shift: float = 0.0) -> Path:
-        rows = []
-        for number in range(6):
-            p = 0.5 + 0.02 * strength * (layer + 1) + 0.01 * number + shift
-            answers = {"answer_matching_behavior": "(A)", "answer_not_matching_behavior": "(B)"}
-            rows.append({"question": f"{number}?", **answers, "a_prob": p, "b_prob": 0.9 - p})
-        path = self.paths.result(ResultName(layer, strength, behavior, "ab", model=MODEL))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(rows))
-        return path
-
-    def fill(self, behaviors: Sequence[str] = ("bold", "calm")) -> "Desk":
-        for behavior in behaviors:
-            for layer in LAYERS:
-                for multiplier in MULTIPLIERS:
-                    self.put(behavior, layer, multiplier)
-        return self
-
-    def plot(self, *more: object) -> int:
-        return call("plot_results", *self.flags, "--model", MODEL, *more)
-
-    def figures(self) -> dict[str, bytes]:
-        return artifacts(self.paths.artifacts / "analysis")
 
 
 @pytest.fixture
@@ -210,65 +175,6 @@ def test_fewer_results_than_a_figure_shows_are_refused(
     assert drawn.figures() != before
 
 
-def test_the_papers_command_draws_the_sweeps_and_no_page_for_each_layer(
-    desk: Desk, capsys: pytest.CaptureFixture[str]
-) -> None:
-    desk.plot("--layers", *range(32), "--multipliers", 1, "--type", "ab")
-    names = desk.figures()
-    assert any(re.match(r"LAYER_SWEEPS_.*\.png", name) for name in names)
-    assert sum("/LAYER_SWEEP_" in name and name.endswith(".png") for name in names) == 2
-    assert not [n for n in names if re.search("MULTIPLIERS|multipliers_|CHANGES", n)]
-    table = next(data for n, data in names.items() if re.match(r"LAYER_SWEEPS_.*\.txt", n))
-    assert b"calm\t2\t1\t" in table
-    assert "missing;" not in capsys.readouterr().out, "tiny-llama is not known to have 32 layers"
-
-
-def test_one_layer_asked_for_has_its_figures(desk: Desk) -> None:
-    desk.plot("--layers", 1)
-    names = {name.split("_type")[0] for name in desk.figures()}
-    assert {"MULTIPLIERS_layer=1", "CHANGES_layer=1", "calm/multipliers_layer=1"} <= names
-
-
-def test_missing_cells_are_one_line_at_the_end_of_what_was_asked_for(
-    desk: Desk, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for layer in (0, 1):
-        desk.paths.result(ResultName(layer, 1.0, "calm", "ab", model=MODEL)).unlink()
-    desk.paths.result(ResultName(2, -1.0, "bold", "ab", model=MODEL)).unlink()
-    desk.plot("--layers", *range(9), "--multipliers", -1, 0, 1)
-    lines = capsys.readouterr().out.splitlines()
-    assert sum("are missing" in line for line in lines) == 1
-    assert lines[-1].startswith("3 cells are missing")
-    assert "--behaviors bold calm --layers 0 1 2 --multipliers -1 1" in lines[-1]
-
-
-def test_a_behaviour_without_any_result_is_hinted_at_only_if_asked_for(
-    tmp_path: Path, datasets: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    desk = Desk(tmp_path / "out", datasets).fill(["calm"])
-    desk.plot("--layers", 0, 1)
-    assert "missing;" not in capsys.readouterr().out
-    desk.plot("--layers", 0, 1, "--multipliers", 0, 1, "--behaviors", "calm", "bold")
-    assert "4 cells are missing" in capsys.readouterr().out.splitlines()[-1]
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (("--model_size", "7b"), f"--model {MODEL}"),
-        ((), f"--model {MODEL}"),
-        (("--model", MODEL, "--limit", 8), f"--model {MODEL}"),
-        (("--model", MODEL, "--layers", 7), "there are layers 0-2, multipliers -1, 0, 1"),
-        (("--model", MODEL, "--type", "truthful_qa"), "./prompting_with_steering.py --type truth"),
-    ],
-)
-def test_what_there_is_instead_is_named_with_its_flag(
-    desk: Desk, flags: tuple[object, ...], message: str
-) -> None:
-    with pytest.raises(UserError, match=re.escape(message)):
-        call("plot_results", *desk.flags, *flags)
-
-
 def vectors(desk: Desk, models: Sequence[str] = ("a", "b")) -> None:
     generator = torch.Generator().manual_seed(0)
     for model in models:
@@ -318,3 +224,29 @@ def test_the_end_of_a_name_is_short_and_its_own(text: str) -> None:
     named, other = part(behaviors=text), part(behaviors=text + "y")
     assert len(named) <= LONGEST and named != other
     assert shlex.quote(named) == named and part(layers="", behaviors="") == ""
+
+
+def activations(desk: Desk, behaviors: Sequence[str] = ("bold", "calm")) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for behavior in behaviors:
+        pairs = len(json.loads(desk.paths.generate_data(behavior).read_text()))
+        for layer in (0, 1):
+            for sign in ("pos", "neg"):
+                path = desk.paths.activations(behavior, sign, layer, "a")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                torch.save(torch.randn(pairs, 6, generator=generator), path)
+
+
+def test_activations_the_same_again_is_at_once_and_a_part_has_its_own_name(desk: Desk) -> None:
+    activations(desk)
+    call("plot_activations", *desk.flags)
+    whole = desk.figures()
+    said: list[str] = []
+    spent = cpu_seconds(lambda: said.append(run_alone("plot_activations", *desk.flags)))
+    assert said[0].startswith("nothing to do") and "AUROC" in said[0] and spent < 0.7
+    activations(desk, ["bold"])
+    call("plot_activations", *desk.flags, "--layers", 0, "--behaviors", "calm", "bold")
+    after = desk.figures()
+    changed = {name for name in whole if after[name] != whole[name]}
+    assert changed and all("bold/PCA_layer=0" in name for name in changed)
+    assert all("layers=0" in name for name in after.keys() - whole.keys())
