@@ -244,9 +244,9 @@ def test_activations_the_same_again_is_at_once_and_a_part_has_its_own_name(desk:
     said: list[str] = []
     spent = cpu_seconds(lambda: said.append(run_alone("plot_activations", *desk.flags)))
     assert said[0].startswith("nothing to do") and "AUROC" in said[0] and spent < 0.7
-    activations(desk, ["bold"])
+    activations(desk, ["calm"])
     call("plot_activations", *desk.flags, "--layers", 0, "--behaviors", "calm", "bold")
     after = desk.figures()
     changed = {name for name in whole if after[name] != whole[name]}
-    assert changed and all("bold/PCA_layer=0" in name for name in changed)
+    assert changed and all("calm/PCA_layer=0" in name for name in changed)
     assert all("layers=0" in name for name in after.keys() - whole.keys())
