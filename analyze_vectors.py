@@ -13,20 +13,22 @@ Quick:  ./analyze_vectors.py --behaviors sycophancy refusal --layers 12 18
 
 Reads   <artifacts_dir>/vectors/, and normalized_vectors/ where it is there
 Writes  <artifacts_dir>/analysis/, every figure as .png with its numbers as .txt
-With --layers, figures over layers show these only and bear them in their names.
+A figure of some layers, behaviours or models says so in its name where there are more, and never
+replaces that of all. More or changed vectors draw a figure again; fewer are refused.
 """
 
 import argparse
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import behaviors
 from utils import arguments, commands, script
+from utils.album import Album, Memory
 from utils.paths import Paths
 
 if TYPE_CHECKING:
-    from utils.vector_set import VectorSet
+    from utils.vector_set import Key, VectorSet
 
 LIKE = 0.5
 
@@ -43,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help="models, by their names as they stand in the files (default: all found)",
     )
+    arguments.add_redraw_argument(parser)
     arguments.add_folder_arguments(parser)
     return parser
 
@@ -78,28 +81,56 @@ def summary(vectors: "VectorSet", model: str) -> list[list[str]]:
     return rows
 
 
-def report(vectors: "VectorSet") -> None:
+def report(vectors: "VectorSet", notes: Sequence[str]) -> str:
+    """Notes on what is missing, and a table for each model."""
+    lines = [f"note: {note}" for note in notes]
     for model in vectors.models:
         rows = summary(vectors, model)
         if not rows:
             continue
-        print(f"\n{model}\n{'behaviour':28}{'L, L+1':>8}  {'like the middle':18}strongest other")
+        head = f"{'behaviour':28}{'L, L+1':>8}  {'like the middle':18}strongest other"
+        lines.append(f"\n{model}\n{head}")
         for behavior, neighbours, like, other in rows:
-            print(f"{behavior:28}{neighbours:>8}  {like:18}{other}")
-    print(
+            lines.append(f"{behavior:28}{neighbours:>8}  {like:18}{other}")
+    lines.append(
         "\nL, L+1: mean cosine of neighbouring layers. Like the middle: layers around the middle "
         f"one whose\ncosine with it is above {LIKE}. Strongest other: the behaviour with the "
         "largest mean cosine over layers."
     )
+    return "\n".join(lines)
+
+
+def draw(
+    args: argparse.Namespace,
+    vectors: "VectorSet",
+    keys: "Sequence[Key]",
+    hashes: "Mapping[Key, str]",
+    names: Mapping[str, str],
+    album: Album[Any],
+) -> str:
+    """Read the vectors and draw what is not there yet; the text to be printed."""
+    from tqdm import tqdm
+
+    from utils.vector_set import every_key, read
+
+    read(vectors, keys, album.paths, commands.folder_flags(args))
+
+    # After the checks: matplotlib and scikit-learn take seconds to load.
+    from utils.fonts import shown_names
+    from utils.vector_figure_plan import VectorPlan
+    from utils.vector_figures import VectorFigures
+
+    plan = VectorPlan(vectors, names, every_key(album.paths), hashes, args.layers)
+    pending = tqdm(album.pending(plan.jobs()), desc="figures", unit="figure", delay=1)
+    album.draw(pending, lambda aside: VectorFigures(vectors, shown_names(names), aside))
+    return report(vectors, vectors.notes + plan.notes)
 
 
 def main(args: argparse.Namespace) -> int:
     started = time.monotonic()
     paths = arguments.get_paths(args)
 
-    from tqdm import tqdm
-
-    from utils.vector_set import read, select
+    from utils.vector_set import every_key, hashes_of, select
 
     flags = commands.folder_flags(args)
     models = args.models and [arguments.last_part(m) for m in args.models]
@@ -107,19 +138,17 @@ def main(args: argparse.Namespace) -> int:
         paths, behaviors=args.behaviors, layers=args.layers, models=models, flags=flags
     )
     names = names_of(vectors.behaviors, paths)
-    read(vectors, keys, paths, flags)
-
-    # After the checks: matplotlib and scikit-learn take seconds to load.
-    from utils.fonts import shown_names
-    from utils.vector_figures import VectorFigures
-
-    figures = VectorFigures(vectors, shown_names(names), paths, args.layers)
-    for draw in tqdm(figures.jobs(), desc="figures", unit="figure"):
-        draw()
-    for note in vectors.notes + figures.notes:
-        print(f"note: {note}")
-    report(vectors)
-    script.print_written(figures.written, time.monotonic() - started)
+    hashes = hashes_of(keys, paths)
+    request = {"names": names, "layers": args.layers, "flags": flags, "notes": vectors.notes}
+    every = {"every": {str(tuple(key)): "" for key in every_key(paths)}}
+    shown = {"shown": {str(tuple(key)): digest for key, digest in hashes.items()}}
+    memory = Memory(paths, "vectors", request, every | shown)
+    text, album = memory.printed(), Album[Any](paths, overwrite=args.overwrite)
+    if text is None:
+        text = draw(args, vectors, keys, hashes, names, album)
+        memory.keep(album.shown, text)
+    script.print_written(album.written, time.monotonic() - started)
+    print(text)
     return 0
 
 

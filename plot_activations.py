@@ -22,17 +22,19 @@ Reads   <artifacts_dir>/activations/<behavior>/activations_{pos,neg}_<L>_<model>
         <datasets_dir>/generate/<behavior>/generate_dataset.json
 Writes  <artifacts_dir>/analysis/<behavior>/PCA_..., separation_..., variance_... and
         <artifacts_dir>/analysis/SEPARATION_..., each as .png with its numbers as .txt (pairs
-        are counted from 1); names of figures over some of the saved layers say which; of one
-        layer alone there is no line to draw, only the numbers
+        are counted from 1); names of figures over some of the saved layers or behaviours say
+        which; of one layer alone there is no line to draw, only the numbers
 """
 
 import argparse
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import behaviors
 from utils import arguments, script
+from utils.album import Album, Memory
+from utils.artifacts import fingerprint
 from utils.paths import Paths
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_behavior_argument(parser)
     arguments.add_layers_argument(parser, default="all found")
     arguments.add_label_arguments(parser)
+    arguments.add_redraw_argument(parser)
     arguments.add_folder_arguments(parser)
     return parser
 
@@ -72,66 +75,85 @@ def measure_all(sources: "list[Source]", paths: Paths) -> "list[dict[int, LayerM
     return measured
 
 
-def draw(figures: "ActivationFigures", shown: "Shown") -> None:
-    """All figures of one model."""
-    from tqdm import tqdm
-
-    total = sum(len(measured) for _, measured in shown)
-    with tqdm(total=total, desc="drawing", unit="layer", delay=1) as bar:
-        for source, measured in shown:
-            for layer, measures in measured.items():
-                figures.scatter(source, layer, measures)
-                bar.update()
-            if len(measured) > 1:
-                figures.page(source, measured)
-            figures.separation(source, measured)
-            figures.variance(source, measured)
-    if len(shown) > 1:
-        figures.separations(shown)
-
-
-def report(model: str, shown: "Shown") -> None:
+def report(model: str, shown: "Shown") -> str:
     """Per behaviour: where the answers are told apart best."""
-    print(f"{model}\n{'behaviour':28}{'pairs':>6}{'A matches':>11}{'best layer':>12}   its AUROC")
+    head = f"{'behaviour':28}{'pairs':>6}{'A matches':>11}{'best layer':>12}   its AUROC"
+    lines = [f"{model}\n{head}"]
     for source, measured in shown:
         first = sum(matching == "A" for matching, _ in source.letters)
         known = {n: m.separation.auroc for n, m in measured.items() if m.separation.auroc}
         start = f"{source.behavior:28}{len(source.letters):6}{first:11}"
         if not known:
-            print(f"{start}{'-':>12}   matching has the same letter in all pairs: not measurable")
+            same = "matching has the same letter in all pairs: not measurable"
+            lines.append(f"{start}{'-':>12}   {same}")
             continue
         best = max(known, key=lambda layer: known[layer].mean)
         e = known[best]
         note = "  (not told apart from chance)" if e.low <= 0.5 else ""
         if len(source.letters) < FEW_PAIRS:
             note = "  (too few pairs to rely on)"
-        print(f"{start}{best:12}   {e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]{note}")
+        lines.append(f"{start}{best:12}   {e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]{note}")
+    return "\n".join(lines)
+
+
+def draw(
+    sources: "list[Source]",
+    names: Mapping[str, str],
+    hashes: Mapping[str, Mapping[str, str]],
+    album: Album[Any],
+) -> str:
+    """Measure, and draw what is not there yet; the text to be printed."""
+    from tqdm import tqdm
+
+    from utils.activation_plan import jobs_of
+
+    paths = album.paths
+    measured = measure_all(sources, paths)
+    saved = paths.saved_activations()
+    shown_of: dict[str, Shown] = {}
+    for source, measures in zip(sources, measured, strict=True):
+        shown_of.setdefault(source.model, []).append((source, measures))
+    pending = []
+    for model, shown in shown_of.items():
+        every = [b for b, cells in saved.items() if model in {m for _, m in cells}]
+        pending.append((model, album.pending(jobs_of(shown, names, hashes, every))))
+    for model, jobs in pending:
+
+        def start(aside: Paths, model: str = model) -> "ActivationFigures":
+            from utils.activation_figures import ActivationFigures
+            from utils.fonts import shown_names
+
+            return ActivationFigures(model, shown_names(names), aside)
+
+        album.draw(tqdm(jobs, desc="drawing", unit="figure", delay=1), start)
+    texts = [report(model, shown) for model, shown in shown_of.items()]
+    texts.append(
+        "(AUROC among answers with the same letter; best of the layers shown, chosen and\n"
+        "measured on the same pairs)"
+    )
+    return "\n".join(texts)
 
 
 def main(args: argparse.Namespace) -> int:
     started = time.monotonic()
     paths = arguments.get_paths(args)
 
+    from utils.activation_plan import hashes_of
     from utils.saved_activations import find_sources
 
     sources = find_sources(args, paths)
     names = {s.behavior: behaviors.load(s.behavior, paths).name for s in sources}
-    measured = measure_all(sources, paths)
-
-    from utils.activation_figures import ActivationFigures
-    from utils.fonts import shown_names
-
-    names = shown_names(names)
-    written: list[Path] = []
-    for model in dict.fromkeys(source.model for source in sources):
-        shown = [(s, m) for s, m in zip(sources, measured, strict=True) if s.model == model]
-        figures = ActivationFigures(model, names, paths)
-        draw(figures, shown)
-        report(model, shown)
-        written += figures.written
-    print("(AUROC among answers with the same letter; best of the layers shown, chosen and")
-    print("measured on the same pairs)")
-    script.print_written(written, time.monotonic() - started)
+    hashes = hashes_of(sources, paths)
+    letters = {s.behavior: fingerprint({"letters": s.letters}) for s in sources}
+    request = {"names": names, "layers": args.layers, "model": args.model, "letters": letters}
+    every = {b: fingerprint({"cells": cells}) for b, cells in paths.saved_activations().items()}
+    memory = Memory(paths, "activations", request, hashes | {"every": every})
+    text, album = memory.printed(), Album[Any](paths, overwrite=args.overwrite)
+    if text is None:
+        text = draw(sources, names, hashes, album)
+        memory.keep(album.shown, text)
+    script.print_written(album.written, time.monotonic() - started)
+    print(text)
     return 0
 
 

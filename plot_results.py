@@ -6,34 +6,42 @@ prompt, another layer's or model's vector, finetuned weights); score against lay
 multiplier or dose; change against layer, a line per variant. For all behaviours together: change
 against layer (LAYER_SWEEPS...) and score against strength (MULTIPLIERS..., DOSES...), a panel each.
 For tests with categories (TruthfulQA, MMLU): a point per category, and which got better or worse.
-Without --layers, figures at one layer are drawn where steering moves the score most. Intervals are
-95 % bootstrap intervals over questions, for changes paired question by question.
+Without --layers, figures at one layer are drawn where steering moves the score most; with one
+layer, at that one. Strength 0 is always shown where it was measured: changes are against it.
+Intervals are 95 % bootstrap intervals over questions, for changes paired question by question.
 
 Full:   ./plot_results.py --type ab --summary
 Quick:  ./plot_results.py --type ab --behaviors sycophancy --layers 12 --multipliers -1 0 1
 
 Reads   <artifacts_dir>/results/<behavior>/, for --type open_ended results/open_ended_scores/
 Writes  <artifacts_dir>/analysis/, every figure as .png with its numbers as .txt (and .tex);
-        --summary: summary_....csv and .md (steerability, P(A)+P(B), degeneration ...)
+        --summary: summary_....csv and .md (steerability, P(A)+P(B), degeneration ...), of
+        open-ended answers also before a judge has run
+A figure of some behaviours, layers or strengths says so in its name where there are more, and
+never replaces that of all. More or changed results draw a figure again; fewer are refused.
 """
 
 import argparse
 import time
-from dataclasses import replace
-from pathlib import Path
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils import arguments, commands, flag_values, script
+from utils import arguments, flag_values, missing, script
+from utils.album import Album, Memory
+from utils.artifacts import fingerprint
+from utils.cells import Selection, select
 from utils.errors import UserError
-from utils.listing import numbered
 from utils.models import choose_model
-from utils.paths import MULTIPLIER, UNITS, Paths, ResultName
+from utils.paths import UNITS, Paths, ResultName
 
 if TYPE_CHECKING:
-    from utils.figures import Figures
-    from utils.score_tables import ScoreTable
-    from utils.stats import Estimate
+    from utils.figure_plan import Pen, Plan
+
+Selected = dict[str, list[tuple[behaviors.Behavior, list[Selection]]]]
+"""Unit -> what of each behaviour is to be shown."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,111 +65,94 @@ def build_parser() -> argparse.ArgumentParser:
         "--limit", type=flag_values.positive_int, metavar="N", help="plot results of --limit N"
     )
     arguments.add_model_arguments(parser)
+    arguments.add_redraw_argument(parser)
     arguments.add_folder_arguments(parser)
     return parser
 
 
-def load_tables(
-    args: argparse.Namespace, base: ResultName, behavior: str, paths: Paths
-) -> "list[ScoreTable]":
-    """The scores of every variant of one behaviour that has results, the plain one first."""
-    from utils.evaluation import TESTS
-    from utils.score_tables import discover_cells, discover_variants, load_scores
-
-    named = replace(base, behavior=behavior)
-    tables = []
-    for name in discover_variants(named, paths) or [named]:
-        cells = discover_cells(name, paths, args.layers, flag_values.strengths(args)[1])
-        test = TESTS[arguments.test_type(args)]
-        tables.append(
-            load_scores(name, cells, test, paths, without_beyond_ab=args.without_beyond_ab)
-        )
-    return [t for t in tables if t.scores or t.missing]
+def find(args: argparse.Namespace, base: ResultName, paths: Paths) -> Selected:
+    """What is to be shown, unread: in one unit, or in both where no strengths were asked for."""
+    chosen = behaviors.load_all(args.behaviors, paths)
+    unit, strengths = flag_values.strengths(args)
+    return {
+        each: [
+            (b, select(replace(base, behavior=b.id, unit=each), paths, args.layers, strengths))
+            for b in chosen
+        ]
+        for each in ([unit] if strengths is not None else UNITS)
+    }
 
 
-def strongest(table: "ScoreTable") -> "tuple[int, Estimate] | None":
-    """The layer at which the score differs most between the lowest and highest strength."""
-    low, high = table.swept_strengths[0], table.swept_strengths[-1]
-    found = [(n, table.change((n, high), (n, low))) for n in table.layers]
-    changes = [(n, change) for n, change in found if change is not None]
-    if low == high or not changes:
+def every_behavior(args: argparse.Namespace, base: ResultName, paths: Paths) -> list[str]:
+    """Ids of all behaviours with results under such names, asked for or not."""
+    names = {b: replace(base, behavior=b) for b in behaviors.available(paths)}
+    return [b for b, name in names.items() if select(name, paths, None, None)[0].whole]
+
+
+def remembered(
+    args: argparse.Namespace,
+    base: ResultName,
+    found: Selected,
+    hashes: dict[str, dict[str, str]],
+    every: dict[str, list[str]],
+    paths: Paths,
+) -> Memory:
+    """What this very command drew and printed before."""
+    selections = [s for pairs in found.values() for _, each in pairs for s in each]
+    whole = {s.group: fingerprint({"cells": sorted(s.whole)}) for s in selections}
+    names = {b.id: b.name for pairs in found.values() for b, _ in pairs}
+    flags = ("layers", "multipliers", "doses", "without_beyond_ab", "summary")
+    request = {flag: getattr(args, flag) for flag in flags} | {"names": names}
+    there = {"whole": whole, "every": {unit: " ".join(ids) for unit, ids in every.items()}}
+    return Memory(paths, base.type, request | {"results": asdict(base)}, hashes | there)
+
+
+def draw(args: argparse.Namespace, plans: "Sequence[Plan]", album: "Album[Pen]") -> None:
+    """The figures that are not there yet; one that would show less stops before all others."""
+    from tqdm import tqdm
+
+    pending = [
+        (each, album.pending(each.jobs() + ([each.summary()] if args.summary else [])))
+        for each in plans
+    ]
+    for each, jobs in pending:
+        bar = tqdm(jobs, desc=f"figures, {each.base.unit}s", unit="figure", delay=1)
+        album.draw(bar, each.pen)
+
+
+def report(args: argparse.Namespace, plans: "Sequence[Plan]") -> str:
+    """The tables to be printed, and what one must know to read them."""
+    from utils.score_report import answers_report, score_report
+
+    parts = []
+    for each in plans:
+        parts.append(score_report(each.test, each.subjects, each.base.unit))
+        if args.summary:
+            parts.append(answers_report(each.test, each.answered, each.base.unit))
+        for subject in each.subjects:
+            beyond = subject.tables[0].beyond_ab
+            if beyond and not args.without_beyond_ab:
+                parts.append(
+                    f"{subject.behavior.id}: {beyond} questions have a matching letter beyond A "
+                    "and B and count 0\n(--without_beyond_ab leaves them out)"
+                )
+    return "\n\n".join(part for part in parts if part)
+
+
+def hints(args: argparse.Namespace, base: ResultName, found: Selected, paths: Paths) -> str | None:
+    """One line on what was asked for and is not there."""
+    from utils.cells import judged_cells
+
+    selections = [s for pairs in found.values() for _, each in pairs for s in each]
+    if args.type == "open_ended":
+        lacking: Counter[str] = Counter()
+        for each in selections:
+            lacking[each.name.behavior] += len(set(each.shown) - judged_cells(each, paths))
+        if any(lacking.values()):
+            return missing.unjudged_hint(args, lacking)
+    if args.layers is None and flag_values.strengths(args)[1] is None:
         return None
-    return max(changes, key=lambda pair: abs(pair[1].mean))
-
-
-def print_missing(args: argparse.Namespace, tables: "list[ScoreTable]") -> None:
-    """The command that makes the cells that the plots had to do without."""
-    for table in tables:
-        if not table.missing:
-            continue
-        if args.type == "open_ended":
-            print(
-                f"{table.name.behavior}: {len(table.missing)} cells have not been judged; judge "
-                f"them with ./scoring.py --behaviors {table.name.behavior}"
-                f"{commands.folder_flags(args)}"
-            )
-            continue
-        layers = numbered(sorted({n for n, _ in table.missing}))
-        strengths = " ".join(f"{s:g}" for s in sorted({s for _, s in table.missing}))
-        sign = f" --system_prompt {table.name.system_prompt}" if table.name.system_prompt else ""
-        where = commands.model_flags(args) + commands.folder_flags(args)
-        print(
-            f"{table.name.behavior}: {len(table.missing)} cells are missing; make them with\n"
-            f"  ./prompting_with_steering.py --type {args.type} --behaviors {table.name.behavior} "
-            f"--layers {layers} --{table.name.unit}s {strengths}{sign}{where}"
-        )
-
-
-def report(best: "list[tuple[Any, ScoreTable, tuple[int, Estimate]]]") -> None:
-    if not best:
-        return
-    unit = best[0][1].name.unit
-    print(f"{'behaviour':28}{'best layer':>11}   score at lowest, 0, highest {unit}; change")
-    for behavior, table, (layer, change) in best:
-        low, high = table.swept_strengths[0], table.swept_strengths[-1]
-        cells = [table.score((layer, m)) for m in (low, 0.0, high)]
-        scores = "  ".join("    -" if e is None else f"{e.mean:.3f}" for e in cells)
-        interval = f"[{change.low:+.4f}, {change.high:+.4f}]"
-        print(f"{behavior.id:28}{layer:11}   {scores}   {change.mean:+.4f} {interval}")
-    print("(best of the layers shown, chosen and measured on the same questions)")
-
-
-def draw(
-    figures: "Figures", behavior: Any, tables: "list[ScoreTable]", args: argparse.Namespace
-) -> "tuple[int, Estimate] | None":
-    """The figures of one behaviour; where steering moves its score most."""
-    table = tables[0]
-    top = strongest(table)
-    if len(table.layers) > 1:
-        figures.layers(behavior, table)
-    figures.variants(behavior, tables)
-    if args.layers is None or len(table.layers) == 1:
-        at = top[0] if top is not None else table.layers[0]
-        figures.multipliers(behavior, tables, at)
-        if table.categories is not None:
-            figures.categories(behavior, table, at)
-    if table.beyond_ab and not args.without_beyond_ab:
-        print(
-            f"{behavior.id}: {table.beyond_ab} questions have a matching letter beyond A and B "
-            "and count 0 (--without_beyond_ab leaves them out)"
-        )
-    return top
-
-
-def write_summary(
-    figures: "Figures", shown: "list[tuple[Any, list[ScoreTable]]]", paths: Paths
-) -> None:
-    from utils.durable import write_bytes
-    from utils.summary import as_csv, as_markdown, summary_rows
-
-    rows = [r for b, ts in shown for t in ts for r in summary_rows(b.id, figures.test, t)]
-    kind = "summary" if figures.unit == MULTIPLIER else f"summary_{figures.unit}s"
-    stem = f"{kind}_{figures.base.stem(without=('layer', 'strength', 'behavior'))}"
-    for suffix, data in ((".csv", as_csv(rows)), (".md", as_markdown(rows).encode())):
-        path = paths.figure(stem, suffix=suffix)
-        write_bytes(path, data)
-        figures.written.append(path)
-    print(as_markdown(rows))
+    return missing.missing_hint(args, base, selections, paths)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -169,76 +160,32 @@ def main(args: argparse.Namespace) -> int:
     weights = args.override_model_weights_path
     choice = choose_model(args.model, args.model_size, args.use_base_model, weights)
     paths = arguments.get_paths(args)
-    chosen = behaviors.load_all(args.behaviors, paths)
-    base = ResultName(
-        layer=0,
-        strength=0.0,
-        behavior="",
-        **arguments.variant_parts(args),
-        **choice.result_parts(),
-        limit=args.limit,
-    )
-    unit, strengths = flag_values.strengths(args)
-    loaded = {
-        unit: [(b, load_tables(args, replace(base, unit=unit), b.id, paths)) for b in chosen]
-        for unit in ([unit] if strengths is not None else UNITS)
-    }
-    tables = [t for pairs in loaded.values() for _, tables in pairs for t in tables]
-    if not any(t.scores for t in tables):
-        raise UserError(nothing_message(args, choice.label, paths, judged=bool(tables)))
-    written: list[Path] = []
-    for unit, pairs in loaded.items():
-        if any(t.scores for _, tables in pairs for t in tables):
-            written += draw_all(args, replace(base, unit=unit), pairs, paths)
-    if args.layers is not None or strengths is not None:
-        print_missing(args, tables)
-    script.print_written(written, time.monotonic() - started)
+    parts = arguments.variant_parts(args) | choice.result_parts()
+    base = ResultName(layer=0, strength=0.0, behavior="", **parts, limit=args.limit)
+    found = find(args, base, paths)
+    selections = [s for pairs in found.values() for _, each in pairs for s in each]
+    hint = hints(args, base, found, paths)
+    if not any(s.shown for s in selections) and any(s.whole for s in selections):
+        raise UserError(missing.not_these_message([s for s in selections if s.whole], hint))
+    if not any(s.shown for s in selections):
+        ids = [b.id for b in behaviors.load_all(args.behaviors, paths)]
+        raise UserError(missing.nothing_message(args, base, choice.label, ids, paths))
+    hashes = {s.group: s.sources(paths) for s in selections if s.shown}
+    every = {unit: every_behavior(args, replace(base, unit=unit), paths) for unit in found}
+    memory = remembered(args, base, found, hashes, every, paths)
+    text, album = memory.printed(), Album[Any](paths, overwrite=args.overwrite)
+    if text is None:
+        from utils.figure_plan import plans_of
+
+        plans = plans_of(args, base, found, hashes, every, paths)
+        if not args.summary and not any(each.subjects for each in plans):
+            raise UserError(missing.unjudged_message(args, choice.label))
+        draw(args, plans, album)
+        text = report(args, plans)
+        memory.keep(album.shown, text)
+    script.print_written(album.written, time.monotonic() - started)
+    print(*filter(None, [text, hint]), sep="\n")
     return 0
-
-
-def draw_all(
-    args: argparse.Namespace,
-    base: ResultName,
-    loaded: "list[tuple[behaviors.Behavior, list[ScoreTable]]]",
-    paths: Paths,
-) -> list[Path]:
-    """All figures of one unit; the files written."""
-    from utils.evaluation import TESTS
-    from utils.figures import Figures
-    from utils.fonts import shown_names
-
-    shown = [(b, [t for t in tables if t.scores]) for b, tables in loaded]
-    names = shown_names({b.id: b.name for b, tables in shown if tables})
-    shown = [(replace(b, name=names[b.id]), tables) for b, tables in shown if tables]
-    figures = Figures(TESTS[arguments.test_type(args)], base, paths)
-    best = []
-    for behavior, tables in shown:
-        top = draw(figures, behavior, tables, args)
-        if top is not None:
-            best.append((behavior, tables[0], top))
-    figures.sweeps([(b, tables[0]) for b, tables in shown if len(tables[0].layers) > 1])
-    layers = sorted({n for _, tables in shown for n in tables[0].layers})
-    for layer in layers if args.layers is not None or len(layers) == 1 else []:
-        figures.all_multipliers(shown, layer)
-        figures.all_changes([(b, tables[0]) for b, tables in shown], layer)
-    if args.summary:
-        write_summary(figures, shown, paths)
-    report(best)
-    return figures.written
-
-
-def nothing_message(args: argparse.Namespace, label: str, paths: Paths, *, judged: bool) -> str:
-    where = commands.model_flags(args) + commands.folder_flags(args)
-    if judged and args.type == "open_ended":
-        return (
-            f"the open-ended answers of {label} have not been judged\n"
-            f"Judge them with: ./scoring.py{commands.folder_flags(args)}"
-        )
-    return (
-        f"no results of type {args.type} for {label} in {paths.artifacts / 'results'}\n"
-        f"Make them with: ./prompting_with_steering.py --type {args.type} --layers ... "
-        f"--multipliers -1 0 1{where}"
-    )
 
 
 if __name__ == "__main__":

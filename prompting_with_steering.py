@@ -18,6 +18,7 @@ Quick:  ./prompting_with_steering.py --type ab --layers 12 --multipliers -1 0 1 
 Reads   <datasets_dir>/test/<behavior>/test_dataset_ab.json, test_dataset_open_ended.json, ...
         <artifacts_dir>/normalized_vectors/<behavior>/vec_layer_<L>_<model>.pt
 Writes  <artifacts_dir>/results/<behavior>/results_layer=<L>_multiplier=<m>_....json (or dose=<d>)
+        --type open_ended: <artifacts_dir>/analysis/<behavior>/answers_....md, all of them
 A killed run goes on where it stood; finished cells are skipped. Next: ./plot_results.py, after
 --type open_ended ./scoring.py
 """
@@ -30,12 +31,13 @@ from typing import TYPE_CHECKING, Any
 
 import behaviors
 from utils import arguments, flag_values, script
+from utils.errors import UserError
 from utils.models import ModelChoice, ModelShape
 from utils.origin import Origin
 from utils.paths import Paths, ResultName
 from utils.progress import progress
 from utils.prompt_source import PromptSource, Wanted, known_dtype
-from utils.ranks import Ranks
+from utils.ranks import Ranks, rank
 from utils.shown_prompt import show_tokens
 from utils.sweep_journal import distinct_cells
 from utils.vector_choice import check_vectors, load_vectors, of_a_try, steered_layers
@@ -187,54 +189,68 @@ def main(args: argparse.Namespace) -> int:
         ranks.close()
     if args.limit is not None:
         print(of_a_try(args.limit, {s.name.behavior: s.vectors for s in sweeps}))
-    report(sweeps, paths, args.show_answers, written, time.monotonic() - started)
-    return script.report_failures(failures)
+    pages, refused = write_answers(sweeps, paths, overwrite=args.overwrite)
+    script.print_written(written + pages, time.monotonic() - started)
+    report(sweeps, paths, args.show_answers, written)
+    return script.report_failures(failures + refused)
 
 
 def update_by(bar: Any, each: int, questions: float) -> None:
     bar.update(round(each * questions))
 
 
-def report(
-    sweeps: list[Any], paths: Paths, answers: int, written: list[Path], seconds: float
-) -> None:
+def write_answers(
+    sweeps: list[Any], paths: Paths, *, overwrite: bool
+) -> tuple[list[Path], list[str]]:
+    """Pages with all open-ended answers; those written, and why others were not."""
+    if sweeps[0].test.type != "open_ended" or rank() != 0:
+        return [], []
+    from utils.album import Album
+    from utils.answer_pages import write_pages
+
+    album, refused = Album[Paths](paths, overwrite=overwrite), []
+    for sweep in sweeps:
+        try:
+            write_pages(sweep.name, sweep.cells, [i.question for i in sweep.items], album)
+        except UserError as error:
+            refused.append(str(error))
+    return album.written, refused
+
+
+def report(sweeps: list[Any], paths: Paths, answers: int, written: list[Path]) -> None:
     test = sweeps[0].test
     scored = test.type != "open_ended"
-    heading = f"mean {test.score_name}, lowest and highest" if scored else test.title
-    print(f"{'behaviour':28}{'cells':>6}{'made':>6}  {heading}")
     for sweep in sweeps:
-        places = {cell: sweep.path(cell, paths) for cell in sweep.cells}
-        made = len(set(places.values()) & set(written))
-        found = scores_of(test, places) if scored else []
-        ends = [
-            f"{score:.3f} (layer {layer}, {sweep.name.unit} {strength:g})"
-            for score, (layer, strength) in (found[:1] + found[-1:])
-        ]
-        print(f"{sweep.name.behavior:28}{len(places):6}{made:6}  {'   '.join(ends)}")
+        places = {sweep.path(cell, paths) for cell in sweep.cells}
+        made = len(places & set(written))
+        print(f"{sweep.name.behavior}: {len(places)} cells, {made} of them made now")
         if sweep.near_ties:
             print(
-                f"{'':40}  in {sweep.near_ties} answers two tokens were within rounding of each "
-                "other: another batch size may give another text there"
+                f"  in {sweep.near_ties} answers two tokens were within rounding of each other: "
+                "another batch size may give another text there"
             )
         if sweep.rounding is not None:
-            print(f"{'':40}  {sweep.rounding}")
+            print(f"  {sweep.rounding}")
         if sweep.alone:
-            print(f"{'':40}  {sweep.alone} of {sweep.computed} cells computed alone (slow)")
+            print(f"  {sweep.alone} of {sweep.computed} cells computed alone (slow)")
         beyond = test.beyond_ab([item.row for item in sweep.items]) if scored else 0
         if beyond:
             print(
-                f"{'':40}  {beyond} of {len(sweep.items)} questions have a matching letter beyond "
-                "A and B and count 0 (plot_results.py --without_beyond_ab leaves them out)"
+                f"  {beyond} of {len(sweep.items)} questions have a matching letter beyond A and B "
+                "and count 0\n  (plot_results.py --without_beyond_ab leaves them out)"
             )
-    if not scored:
-        for sweep in sweeps:
-            print_answers(sweep, paths, answers)
-    script.print_written(written, seconds)
+    if scored:
+        from utils.sweep_report import changes_table
+
+        print(changes_table(sweeps, paths))
+    for sweep in [] if scored else sweeps:
+        print_answers(sweep, paths, answers)
 
 
 def print_answers(sweep: Any, paths: Paths, count: int) -> None:
     """The first answers of one behaviour, a table for each layer and question."""
     from utils.evaluation import read_results
+    from utils.loops import marked
     from utils.side_by_side import side_by_side
 
     for layer in sorted({layer for layer, _ in sweep.cells}):
@@ -243,20 +259,12 @@ def print_answers(sweep: Any, paths: Paths, count: int) -> None:
         rows = {s: read_results(path) for s, path in places.items() if path.exists()}
         for number in range(min(count, len(sweep.items))):
             titles = {s: f"{sweep.name.unit} {s:+g}" if s else "unsteered" for s in rows}
-            answers = {titles[s]: found[number]["model_output"] for s, found in rows.items()}
+            answers = {
+                titles[s]: marked(found[number]["model_output"], whole=False)
+                for s, found in rows.items()
+            }
             title = f"{sweep.name.behavior}, layer {layer}: {sweep.items[number].question}"
             print(f"\n{side_by_side(title, answers)}\n")
-
-
-def scores_of(test: Any, places: dict[Any, Path]) -> list[tuple[float, Any]]:
-    """(mean score, cell) of the files that there are, the lowest first."""
-    from utils.evaluation import read_results
-
-    return sorted(
-        (float(test.scores(read_results(path), path.name).mean()), cell)
-        for cell, path in places.items()
-        if path.exists()
-    )
 
 
 if __name__ == "__main__":

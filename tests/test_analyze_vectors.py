@@ -25,8 +25,8 @@ from utils.similarity import (
     layers_like,
     neighbour_mean,
     principal_components,
-    ranges,
 )
+from utils.subsets import ranges
 from utils.vector_plots import LABEL_BOX, Course, Courses, course_figure, label_offsets
 
 PAPER_DATA = Path(os.environ.get("CAA_PAPER_DATA", ROOT.parent / "shared/paper_data"))
@@ -485,7 +485,8 @@ def test_behaviours_have_their_names_in_pictures_and_their_ids_in_files(
     bench.analyze("--models", BASE, "--behaviors", "meek", "calm", "--layers", 10)
     (figure,) = [f for f in drawn if f.axes[0].images]
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["meek", "Calm as the sea"]
-    assert bench.matrix(f"similarity_of_behaviors_layer=10_model={BASE}")[0] == ["meek", "calm"]
+    name = f"similarity_of_behaviors_layer=10_model={BASE}_behaviors=calm,meek"
+    assert bench.matrix(name)[0] == ["meek", "calm"]
 
 
 def test_a_rerun_writes_the_same_bytes(bench: Bench) -> None:

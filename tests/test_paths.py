@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from utils.cells import cells_of, chosen_cells, discover_variants
 from utils.evaluation import AB
 from utils.paths import REPOSITORY, Paths, ResultName, format_strength, record_path
-from utils.score_tables import discover_cells, discover_variants, load_scores
+from utils.score_tables import load_scores
 
 PUBLISHED = (
     "results_layer=13_multiplier=1.0_behavior=sycophancy_type=ab"
@@ -241,14 +242,16 @@ def test_layer_1_is_never_taken_for_layer_15(paths: Paths) -> None:
     wanted = replace(OTHER, layer=1)
     assert not paths.result(wanted).exists()
     assert [n.layer for n in paths.results_of("sycophancy") if n.layer == 1] == []
-    table = load_scores(wanted, discover_cells(wanted, paths, [1, 15], None), AB, paths)
+    found = cells_of(wanted, paths.results_of("sycophancy"))
+    table = load_scores(wanted, chosen_cells(found, [1, 15], None), AB, paths)
     assert list(table.scores) == [(15, 1.0)] and table.missing == [(1, 1.0)]
 
 
 def test_multiplier_1_is_never_taken_for_1_5_or_minus_1(paths: Paths) -> None:
     for multiplier in (-1.0, 1.5, 0.1):
         touch(paths.result(replace(OTHER, strength=multiplier)), ROW)
-    table = load_scores(OTHER, discover_cells(OTHER, paths, None, [1.0, -1.0]), AB, paths)
+    found = cells_of(OTHER, paths.results_of("sycophancy"))
+    table = load_scores(OTHER, chosen_cells(found, None, [1.0, -1.0]), AB, paths)
     assert list(table.scores) == [(13, -1.0)] and table.missing == [(13, 1.0)]
 
 
@@ -256,9 +259,10 @@ def test_a_dose_is_never_taken_for_a_multiplier(paths: Paths) -> None:
     dosed = replace(OTHER, strength=0.5, unit="dose")
     for name in (OTHER, replace(OTHER, strength=0.5), dosed):
         touch(paths.result(name), ROW)
-    assert discover_cells(OTHER, paths, None, None) == [(13, 0.5), (13, 1.0)]
-    assert discover_cells(replace(OTHER, unit="dose"), paths, None, None) == [(13, 0.5)]
-    assert len(discover_variants(OTHER, paths)) == len(discover_variants(dosed, paths)) == 1
+    known = paths.results_of("sycophancy")
+    assert cells_of(OTHER, known) == {(13, 0.5), (13, 1.0)}
+    assert cells_of(replace(OTHER, unit="dose"), known) == {(13, 0.5)}
+    assert len(discover_variants(OTHER, known)) == len(discover_variants(dosed, known)) == 1
 
 
 def test_results_of_one_variant_are_not_those_of_another(paths: Paths) -> None:
@@ -278,7 +282,7 @@ def test_results_of_one_variant_are_not_those_of_another(paths: Paths) -> None:
     for number, name in enumerate(variants):
         touch(paths.result(replace(name, layer=number)), ROW)
     for number, name in enumerate(variants):
-        assert discover_cells(name, paths, None, None) == [(number, 1.0)]
+        assert cells_of(name, paths.results_of(name.behavior)) == {(number, 1.0)}
 
 
 def test_results_of_lists_all_results_of_the_behaviour_and_nothing_else(paths: Paths) -> None:

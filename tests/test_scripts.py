@@ -9,7 +9,6 @@ import torch
 from conftest import ROWS, pair, write_json
 from running import artifacts, call, has_row, hidden
 
-import plot_results
 from llama_wrapper import LlamaWrapper
 from utils.contents import read_measured
 from utils.errors import UserError
@@ -344,7 +343,7 @@ def test_a_missing_cell_is_drawn_without_and_its_command_printed(
     ready.result("calm", 2, 1.0).unlink()
     assert ready.plot("--behaviors", "calm", "--layers", 1, 2, 3, "--multipliers", -1, 0, 1) == 0
     out = capsys.readouterr().out
-    assert "1 cells are missing" in out
+    assert "1 cell is missing" in out
     assert (
         "./prompting_with_steering.py --type ab --behaviors calm --layers 2 --multipliers 1" in out
     )
@@ -393,10 +392,11 @@ def test_show_tokens(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
 def test_strongest_layer() -> None:
     from utils.paths import ResultName
     from utils.score_tables import ScoreTable
+    from utils.subjects import strongest
 
     table = ScoreTable(ResultName(0, 0.0, "x", "ab"))
     for layer, effect in ((3, 0.1), (5, 0.3), (7, -0.4)):
         for multiplier in (-1.0, 0.0, 1.0):
             table.scores[layer, multiplier] = np.full(4, 0.5 + effect * multiplier)
-    found = plot_results.strongest(table)
+    found = strongest(table)
     assert found is not None and found[0] == 7 and found[1].mean == pytest.approx(-0.8)

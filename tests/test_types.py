@@ -203,8 +203,10 @@ def test_open_ended_answers_from_steering_to_plots(
     paths = Paths(tmp_path / "out", tmp_path / "datasets")
     paths.scores(ResultName(1, 1.0, "bold", "open_ended", model="tiny-llama")).unlink()
     capsys.readouterr()
-    assert call(*plot, "--layers", 1) == 0
-    assert "bold: 1 cells have not been judged; judge them with ./scoring.py" in (
+    with pytest.raises(UserError, match=r"now there are fewer; gone \(1\).*bold.*=1.0\n.*--over"):
+        call(*plot, "--layers", 1)
+    assert call(*plot, "--layers", 1, "--overwrite") == 0
+    assert "1 cell has not been judged: scores need ./scoring.py --behaviors bold" in (
         capsys.readouterr().out
     )
     summary = next((tmp_path / "out/analysis").glob("summary_type=open_ended*.csv"))

@@ -21,8 +21,8 @@ from utils.plotting import (
 )
 from utils.saved_activations import Floats, Source
 from utils.separation import LayerMeasures
-from utils.similarity import ranges
 from utils.stats import Estimate
+from utils.subsets import ranges
 from utils.tables import text_table
 
 Letters = Sequence[tuple[str, str]]
@@ -58,7 +58,7 @@ def percent(share: float) -> str:
 
 
 class ActivationFigures:
-    """Draws the figures of one model and keeps the list of what was written.
+    """Draws the figures of one model.
 
     Args:
         model: its name as it stands in file names.
@@ -68,7 +68,6 @@ class ActivationFigures:
 
     def __init__(self, model: str, names: Mapping[str, str], paths: Paths) -> None:
         self.model, self.names, self.paths = model, names, paths
-        self.written: list[Path] = []
 
     def scatter(self, source: Source, layer: int, measures: LayerMeasures) -> None:
         """One layer's answers on their two principal components."""
@@ -112,7 +111,7 @@ class ActivationFigures:
         path = self._path(f"separation{chosen_layers(source)}", source.behavior)
         if len(measured) > 1:
             line_figure([panel], path)
-        self._finish(path, text_table(["layer", "measure"], rows), drawn=len(measured) > 1)
+        self._finish(path, text_table(["layer", "measure"], rows))
 
     def separations(self, shown: Sequence[tuple[Source, Measured]]) -> None:
         """The same of several behaviours at the same layers, a panel each."""
@@ -126,7 +125,7 @@ class ActivationFigures:
         several = len(shown[0][1]) > 1
         if several:
             line_figure(panels, path)
-        self._finish(path, text_table(["behavior", "layer", "measure"], rows), drawn=several)
+        self._finish(path, text_table(["behavior", "layer", "measure"], rows))
 
     def variance(self, source: Source, measured: Measured) -> None:
         """What the variance consists of at every layer; of one layer the text only."""
@@ -143,7 +142,7 @@ class ActivationFigures:
         for layer, measures in measured.items():
             shares = [getattr(measures.shares, name) for name in names]
             rows.append([str(layer), *("-" if s is None else f"{s:.6f}" for s in shares)])
-        self._finish(path, table(["layer", *names], rows), drawn=len(measured) > 1)
+        self._finish(path, table(["layer", *names], rows))
 
     def _separation_panel(self, source: Source, measured: Measured) -> tuple[Panel, Rows]:
         lines: list[Line] = []
@@ -166,10 +165,8 @@ class ActivationFigures:
     def _path(self, start: str, behavior: str | None = None) -> Path:
         return self.paths.figure(f"{start}_model={self.model}", behavior)
 
-    def _finish(self, picture: Path, text: bytes, *, drawn: bool = True) -> None:
-        numbers = picture.with_suffix(".txt")
-        write_bytes(numbers, text)
-        self.written += [picture, numbers] if drawn else [numbers]
+    def _finish(self, picture: Path, text: bytes) -> None:
+        write_bytes(picture.with_suffix(".txt"), text)
 
 
 def chosen_layers(source: Source) -> str:

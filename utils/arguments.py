@@ -128,6 +128,14 @@ def add_overwrite_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_redraw_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="also draw figures again that show what is gone",
+    )
+
+
 def add_layers_argument(parser: argparse.ArgumentParser, *, default: str) -> None:
     """``--layers``: a list of layers, or ``None`` for ``all`` and where it is left out.
 

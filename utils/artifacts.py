@@ -63,6 +63,7 @@ def save(
     inputs: Mapping[str, Any],
     measured: Mapping[str, Any] | None = None,
     vector_origin: Mapping[str, str] | None = None,
+    beside: Mapping[Path, bytes] | None = None,
 ) -> None:
     """Write an artefact and, before it, the record of what made it.
 
@@ -72,10 +73,14 @@ def save(
         inputs: what the bytes depend on; a later run with other inputs is refused.
         measured: what was found on the way and belongs to the artefact, but not to its bytes.
         vector_origin: the model that its vector was made with (:mod:`utils.origin`).
+        beside: further files of the same artefact, in the same folder (a figure's numbers).
     """
-    more = {"measured": measured, "vector_origin": vector_origin}
+    hashes = {place.name: sha256_bytes(more) for place, more in (beside or {}).items()} or None
+    more = {"measured": measured, "vector_origin": vector_origin, "beside": hashes}
     with folder_lock(path.parent):
         write_bytes(record_path(path), _record(path, sha256_bytes(data), inputs, more))
+        for place, content in (beside or {}).items():
+            write_bytes(place, content)
         write_bytes(path, data)
 
 
@@ -160,8 +165,12 @@ def state(path: Path, inputs: Mapping[str, Any]) -> tuple[State, list[str]]:
     return (State.CHANGED, changed) if changed else (State.FINISHED, [])
 
 
-def _check_place(path: Path) -> None:
-    """Check that an artefact, whose record's name is longer, can be written."""
+def check_place(path: Path) -> None:
+    """Check that an artefact, whose record's name is longer, can be written.
+
+    Raises:
+        UserError: its name is too long, something is in the way, or its folder is read-only.
+    """
     check_name(record_path(path))
     if path.is_dir():
         raise UserError(f"{path} is in the way: it is a folder where a file must be")
@@ -186,7 +195,7 @@ def must_make(
         UserError: it was made from other inputs, its bytes are not those recorded, its name is
             too long, or its folder cannot be written to.
     """
-    _check_place(path)
+    check_place(path)
     found, changed = state(path, inputs)
     if found is State.ABSENT:
         return True

@@ -7,6 +7,7 @@ replaced it in between. So its bytes are read once, and both are made from them.
 import hashlib
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +34,14 @@ def sha256_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def combined_digest(paths: Iterable[Path]) -> str:
+    """One short hash of several files, of which some may be missing (16 hexadecimal digits)."""
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(sha256_file(path).encode() if path.exists() else b"-")
+    return total.hexdigest()[:16]
 
 
 class Contents(NamedTuple):

@@ -5,18 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from behaviors import Behavior
+from utils.cells import CELL_PARTS, VARIANT_PARTS
 from utils.durable import write_bytes
 from utils.evaluation import Test
 from utils.paths import MULTIPLIER, Paths, ResultName, other_unit
 from utils.plotting import CategoryLine, Line, Panel, category_figure, line_figure
-from utils.score_tables import (
-    CELL_PARTS,
-    VARIANT_PARTS,
-    ScoreTable,
-    extremes,
-    model_name,
-    variant_label,
-)
+from utils.score_tables import ScoreTable, extremes, model_name, variant_label
 from utils.stats import Estimate
 from utils.tables import tex_table, text_table
 

@@ -5,6 +5,7 @@ They are built exactly and parsed exactly; nothing searches by substring, becaus
 ``layer=1`` is a substring of ``layer=15``.
 """
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass, fields
@@ -194,6 +195,16 @@ class Paths:
     def figure(self, stem: str, behavior: str | None = None, suffix: str = ".png") -> Path:
         folder = self.artifacts / "analysis"
         return (folder / behavior if behavior else folder) / f"{stem}{suffix}"
+
+    def figures(self, behavior: str | None = None) -> list[Path]:
+        """The files of one behaviour's figures, or of those of several; none that is hidden."""
+        folder = self.artifacts / "analysis" / (behavior or "")
+        return sorted(p for p in folder.glob("[!.]*.*") if p.is_file())
+
+    def drawn(self, kind: str, request: str) -> Path:
+        """What is remembered of a request for figures (hidden, ignored by git)."""
+        name = hashlib.sha256(request.encode()).hexdigest()[:16]
+        return self.artifacts / "analysis" / f".drawn_{kind}_{name}.record"
 
     def results_of(self, behavior: str) -> list[ResultName]:
         """The names of all result files of one behaviour."""

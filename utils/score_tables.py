@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.cells import Cell
 from utils.contents import read_measured
 from utils.data import Items
 from utils.errors import UserError
@@ -16,15 +17,6 @@ from utils.evaluation import LetterTest, OpenTest, Test, read_results
 from utils.origin import Origin, check_alike, recorded_origin
 from utils.paths import Paths, ResultName, other_unit
 from utils.stats import Estimate, bootstrap_category_mean, bootstrap_mean
-
-Cell = tuple[int, float]
-CELL_PARTS = ("layer", "strength")
-VARIANT_PARTS = (
-    "system_prompt",
-    "override_vector",
-    "override_vector_model",
-    "override_model_weights_path",
-)
 
 
 @dataclass
@@ -39,7 +31,8 @@ class ScoreTable:
             file's record tells.
         categories: category of every question; ``None`` if the test has none.
         beyond_ab: questions whose matching letter is neither A nor B (each counts 0).
-        missing: cells that were asked for and have no file.
+        missing: cells that were asked for and have no file, or no scores yet.
+        unjudged: cell -> the rows of open-ended answers that have no scores yet.
     """
 
     name: ResultName
@@ -49,10 +42,16 @@ class ScoreTable:
     categories: list[str] | None = None
     beyond_ab: int = 0
     missing: list[Cell] = field(default_factory=list)
+    unjudged: dict[Cell, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[int]:
         return sorted({layer for layer, _ in self.scores})
+
+    @property
+    def answers(self) -> dict[Cell, list[dict[str, Any]]]:
+        """The rows of every cell, with scores or without."""
+        return dict(sorted((self.rows | self.unjudged).items()))
 
     @property
     def swept_strengths(self) -> list[float]:
@@ -119,41 +118,6 @@ def variant_label(name: ResultName) -> str:
     return ", ".join(parts) or "plain"
 
 
-def discover_variants(base: ResultName, paths: Paths) -> list[ResultName]:
-    """The variants of a behaviour that there are results of, the plain one first.
-
-    A part that ``base`` sets is kept; a part that it leaves open may be anything.
-    """
-    kept = {part: getattr(base, part) for part in VARIANT_PARTS if getattr(base, part) is not None}
-    open_parts = tuple(part for part in VARIANT_PARTS if part not in kept)
-    without = (*CELL_PARTS, *open_parts)
-    stem = base.stem(without=without)
-    found = {
-        replace(n, layer=0, strength=0.0)
-        for n in paths.results_of(base.behavior)
-        if n.unit == base.unit and n.stem(without=without) == stem
-    }
-    return sorted(found, key=lambda n: [str(getattr(n, p) or "") for p in VARIANT_PARTS])
-
-
-def discover_cells(
-    name: ResultName, paths: Paths, layers: list[int] | None, strengths: list[float] | None
-) -> list[Cell]:
-    """The cells to show: those for which there is a result, and all that were asked for."""
-    stem = name.stem(without=CELL_PARTS)
-    found = [
-        n
-        for n in paths.results_of(name.behavior)
-        if n.unit == name.unit and n.stem(without=CELL_PARTS) == stem
-    ]
-    if layers is None and strengths is None:
-        return sorted((n.layer, n.strength) for n in found)
-    chosen_layers = layers if layers is not None else sorted({n.layer for n in found})
-    at_layers = {n.strength for n in found if n.layer in chosen_layers}
-    chosen = strengths if strengths is not None else sorted(at_layers)
-    return [(layer, strength) for layer in chosen_layers for strength in chosen]
-
-
 def load_scores(
     name: ResultName,
     cells: Iterable[Cell],
@@ -183,6 +147,8 @@ def load_scores(
         path = paths.scores(named) if isinstance(test, OpenTest) else paths.result(named)
         if not path.exists():
             table.missing.append(cell)
+            if isinstance(test, OpenTest) and paths.result(named).exists():
+                table.unjudged[cell] = read_results(paths.result(named))
             continue
         rows = read_results(path)
         asked = [row.get("question", row.get("prompt")) for row in rows]

@@ -114,14 +114,3 @@ def layers_like(
     while high + 1 < len(layers) and alike[high + 1]:
         high += 1
     return layers[low], layers[high]
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Whole numbers in short: ``0-4,7,9-12``; ascending, each once."""
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)

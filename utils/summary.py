@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.data import answer_letter
-from utils.evaluation import LetterTest, OpenTest, Test
+from utils.evaluation import LetterTest, Test
+from utils.loops import find_loop
 from utils.score_tables import ScoreTable, extremes, variant_label
 from utils.stats import Estimate, bootstrap_mean, slopes
 from utils.tables import one_line
@@ -39,22 +40,29 @@ FIELDS = (
     "missing_scores",
     "proper_ends",
     "distinct_3_grams",
+    "loops",
+    "words",
 )
 
 
 def summary_rows(behavior: str, test: Test, table: ScoreTable) -> list[dict[str, str]]:
-    """One row for each layer of one behaviour, type and variant."""
-    return [_row(behavior, test, table, layer) for layer in table.layers]
+    """One row for each layer of one behaviour, type and variant.
+
+    Open-ended answers without scores have a row all the same, with what needs no judge.
+    """
+    layers = sorted({layer for layer, _ in table.answers})
+    return [_row(behavior, test, table, layer) for layer in layers]
 
 
 def _row(behavior: str, test: Test, table: ScoreTable, layer: int) -> dict[str, str]:
     strengths = sorted(s for n, s in table.scores if n == layer)
+    rows = {s: found for (n, s), found in table.answers.items() if n == layer}
     row = {
         "behavior": behavior,
         "type": test.type,
         "variant": variant_label(table.name),
         "layer": str(layer),
-        "questions": str(len(table.rows[layer, strengths[0]])),
+        "questions": str(len(next(iter(rows.values())))),
         "unit": table.name.unit,
     }
     ends = extremes(strengths)
@@ -64,11 +72,13 @@ def _row(behavior: str, test: Test, table: ScoreTable, layer: int) -> dict[str, 
     change = table.change((layer, ends[-1]), (layer, ends[0])) if len(ends) > 1 else None
     if change is not None:
         row |= _texts(("change", "change_low95", "change_high95"), change)
-    rows = {s: table.rows[layer, s] for s in strengths}
     if isinstance(test, LetterTest):
-        row |= _letter_columns(test, rows)
-    else:
-        row |= _open_columns(test, rows)
+        return row | _letter_columns(test, rows)
+    row |= _open_columns(rows)
+    judged = {s: test.scores(table.rows[layer, s], "") for s in strengths}
+    if judged:
+        missing = {m: int(np.isnan(scores).sum()) for m, scores in judged.items()}
+        row["missing_scores"] = " ".join(f"{m:g}:{count}" for m, count in missing.items())
     return row
 
 
@@ -149,23 +159,39 @@ def distinct_3_grams(text: str) -> float:
     return len(set(grams)) / len(grams) if grams else 1.0
 
 
-def _ends_properly(row: Mapping[str, Any]) -> bool:
+def ends_properly(row: Mapping[str, Any]) -> bool:
     """Whether an answer ended at an end token rather than at the limit of its length."""
     return str(row["raw_model_output"]).rstrip().endswith(("|>", "</s>", "<eos>", "<end_of_turn>"))
 
 
-def _open_columns(
-    test: OpenTest, rows: Mapping[float, Sequence[Mapping[str, Any]]]
-) -> dict[str, str]:
-    def each(value: Any) -> str:
-        return " ".join(f"{m:g}:{value(found)}" for m, found in rows.items())
+def shares_of_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What open-ended answers are like, without a judge.
+
+    Returns:
+        ``ends``: share that ends at an end token; ``distinct``: mean :func:`distinct_3_grams`;
+        ``loops``: share that ends in a loop (:func:`utils.loops.find_loop`); ``words``: mean
+        length in words.
+    """
+    answers = [str(row["model_output"]) for row in rows]
+    return {
+        "ends": float(np.mean([ends_properly(row) for row in rows])),
+        "distinct": float(np.mean([distinct_3_grams(answer) for answer in answers])),
+        "loops": float(np.mean([find_loop(answer) is not None for answer in answers])),
+        "words": float(np.mean([len(answer.split()) for answer in answers])),
+    }
+
+
+def _open_columns(rows: Mapping[float, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+    shares = {m: shares_of_answers(found) for m, found in rows.items()}
+
+    def each(name: str, digits: int = 2) -> str:
+        return " ".join(f"{m:g}:{share[name]:.{digits}f}" for m, share in shares.items())
 
     return {
-        "missing_scores": each(lambda found: int(np.isnan(test.scores(found, "")).sum())),
-        "proper_ends": each(lambda found: f"{np.mean([_ends_properly(r) for r in found]):.2f}"),
-        "distinct_3_grams": each(
-            lambda found: f"{np.mean([distinct_3_grams(r['model_output']) for r in found]):.2f}"
-        ),
+        "proper_ends": each("ends"),
+        "distinct_3_grams": each("distinct"),
+        "loops": each("loops"),
+        "words": each("words", 0),
     }
 
 
@@ -182,6 +208,7 @@ def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
     """The columns that hold anything, as a Markdown table; intervals beside their means."""
     header = ["behavior", "type", "variant", "layer", *_strength_titles(rows), "change"]
     header += ["steerability", "anti", "ties", "P(A)+P(B)", "missing", "ends", "3-grams"]
+    header += ["loops", "words"]
     lines = []
     for row in rows:
         cells = [row[name] for name in ("behavior", "type", "variant", "layer")]
@@ -191,7 +218,9 @@ def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
         slope = ("steerability", "steerability_low95", "steerability_high95")
         cells.append(_with_interval(row, *slope))
         rest = ("anti_steerable_fraction", "tied_fraction", "p_a_plus_p_b", "missing_scores")
-        cells += [row.get(n, "") for n in (*rest, "proper_ends", "distinct_3_grams")]
+        cells += [
+            row.get(n, "") for n in (*rest, "proper_ends", "distinct_3_grams", "loops", "words")
+        ]
         lines.append(cells)
     used = [i for i in range(len(header)) if any(cells[i] for cells in lines)]
     table = [[header[i] for i in used], ["---"] * len(used)]

@@ -1,7 +1,6 @@
 """The figures of analyze_vectors.py: from vectors to pictures with their numbers beside them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 
@@ -10,83 +9,26 @@ import numpy as np
 from utils.durable import write_bytes
 from utils.heat_maps import HeatMap, columns_text, heat_map_figure, matrix_text, number
 from utils.paths import Paths
-from utils.similarity import cosine_matrix, norms, principal_components, ranges, unit
+from utils.similarity import cosine_matrix, norms, principal_components, unit
 from utils.vector_plots import Course, Courses, course_figure, plane_figure
-from utils.vector_set import Key, Series, VectorSet
-
-Job = Callable[[], None]
+from utils.vector_set import Key, Series, VectorSet, comparable_models
 
 
 class VectorFigures:
-    """Draws figures and keeps the list of what was written.
+    """Draws figures; which there are to be drawn, :mod:`utils.vector_figure_plan` says.
 
     Args:
         vectors: what is compared.
         names: a name for people for each behaviour's id.
         paths: where to write.
-        layers: those asked for, each with a figure of its own; ``None``: all, shown by their mean.
     """
 
-    def __init__(
-        self,
-        vectors: VectorSet,
-        names: Mapping[str, str],
-        paths: Paths,
-        layers: Sequence[int] | None,
-    ) -> None:
+    def __init__(self, vectors: VectorSet, names: Mapping[str, str], paths: Paths) -> None:
         self.vectors, self.names, self.paths = vectors, names, paths
-        found = sorted({k.layer for k in vectors.raw})
-        # A mean over one layer is that layer.
-        one = found if len(found) == 1 else [None]
-        self.each: list[int | None] = [*(one if layers is None else sorted(set(layers)))]
-        # A figure over some of the layers must not replace the one over all of them.
-        self.some = "" if layers is None else f"_layers={ranges(layers)}"
-        self.written: list[Path] = []
-        self.notes: list[str] = []
-
-    def jobs(self) -> list[Job]:
-        """Every figure that these vectors allow, each to be called once; notes on the others."""
-        jobs: list[Job] = []
-        for model in self.vectors.models:
-            if self.vectors.behaviors_of(model):
-                jobs += self._jobs_of(model)
-        several = [b for b in self.vectors.behaviors if self._pairs(b)]
-        for behavior in several:
-            jobs += [partial(self.models, behavior, layer) for layer in self.each]
-            jobs.append(partial(self.models_over_layers, behavior))
-        if len(several) >= 2:
-            jobs.append(self.all_models_over_layers)
-        if len(self.vectors.models) < 2:
-            self.notes.append("one model, nothing to compare it with")
-        elif not several:
-            self.notes.append("no two models have a behaviour, a layer and the width in common")
-        return jobs
-
-    def _jobs_of(self, model: str) -> list[Job]:
-        shown = self.vectors.behaviors_of(model)
-        counts = {b: len(self.vectors.directed_layers(model, b)) for b in shown}
-        jobs: list[Job] = []
-        jobs += [partial(self.layers, model, b) for b in shown if counts[b] >= 2]
-        jobs += [partial(self.plane, model, b) for b in shown if counts[b] >= 3]
-        for least, what in ((2, "heat maps of layers"), (3, "principal components")):
-            few = [b for b in shown if counts[b] < least]
-            if few:
-                self.notes.append(
-                    f"{model}: no {what} of {', '.join(few)} (they need {least} layers)"
-                )
-        if len(shown) < 2:
-            self.notes.append(f"{model}: one behaviour, nothing to compare it with")
-        else:
-            jobs += [partial(self.behaviors, model, layer) for layer in self.each]
-            if max(counts.values()) >= 2:
-                jobs.append(partial(self.behaviors_over_layers, model))
-        jobs.append(partial(self.norms, model))
-        return jobs
 
     def _write(self, path: Path, text: bytes) -> None:
         """The numbers of a figure that has just been saved at ``path``."""
         write_bytes(path.with_suffix(".txt"), text)
-        self.written += [path, path.with_suffix(".txt")]
 
     def layers(self, model: str, behavior: str) -> None:
         """Heat map: cosine of every layer with every layer."""
@@ -94,7 +36,7 @@ class VectorFigures:
         labels = [str(n) for n in layers]
         cosines = cosine_matrix(self.vectors.stack(model, behavior, layers))
         title = f"{self.names[behavior]}: vectors of different layers\n{model}"
-        path = self.paths.figure(f"similarity_of_layers_model={model}{self.some}", behavior)
+        path = self.paths.figure(f"similarity_of_layers_model={model}", behavior)
         heat_map_figure(HeatMap(cosines, labels, title, axis="layer"), path)
         self._write(path, matrix_text("layer", labels, cosines))
 
@@ -108,7 +50,7 @@ class VectorFigures:
         directions = unit(self.vectors.stack(model, behavior, layers))
         points, shares = principal_components(directions)
         title = f"{self.names[behavior]}: layers, each vector at length 1\n{model}"
-        path = self.paths.figure(f"pca_of_layers_model={model}{self.some}", behavior)
+        path = self.paths.figure(f"pca_of_layers_model={model}", behavior)
         plane_figure(points, shares, layers, path, title)
         rows = [[str(n), *map(number, xy)] for n, xy in zip(layers, points, strict=True)]
         rows.append(["share of variance", *map(number, shares)])
@@ -141,7 +83,7 @@ class VectorFigures:
             panels.append(Courses(self.names[behavior], lines))
         if len(shown) == 2:
             panels = [Courses(" and ".join(self.names[b] for b in shown), panels[0].lines)]
-        path = self.paths.figure(f"similarity_of_behaviors_over_layers_model={model}{self.some}")
+        path = self.paths.figure(f"similarity_of_behaviors_over_layers_model={model}")
         title = f"Vectors of each behaviour and of the others\n{model}"
         course_figure(panels, path, title=title, y_label="cosine similarity")
         pairs = [((model, a), (model, b)) for a, b in combinations(shown, 2)]
@@ -153,9 +95,7 @@ class VectorFigures:
         return [[str(n), number(c)] for n, c in zip(layers, cosines, strict=True)]
 
     def _pairs(self, behavior: str) -> list[tuple[str, str]]:
-        """Models whose vectors of a behaviour can be compared."""
-        pairs = combinations(self.vectors.models_of(behavior), 2)
-        return [(a, b) for a, b in pairs if self.vectors.cosines((a, behavior), (b, behavior))[0]]
+        return comparable_models(self.vectors, behavior)
 
     def models(self, behavior: str, layer: int | None) -> None:
         """Heat map: cosine of every model with every model, where there are more than two."""
@@ -183,7 +123,7 @@ class VectorFigures:
                 Course(f"{a} / {b}", index, *self.vectors.cosines((a, behavior), (b, behavior)))
             )
             rows += [[a, b, *row] for row in self._rows((a, behavior), (b, behavior))]
-        path = self.paths.figure(f"similarity_of_models_over_layers{self.some}", behavior)
+        path = self.paths.figure("similarity_of_models_over_layers", behavior)
         title = f"{self.names[behavior]}: vectors of two models"
         if len(pairs) == 1:
             title += f"\n{lines[0].label}"
@@ -200,7 +140,7 @@ class VectorFigures:
                 pairs.setdefault((a, b), []).append(Course(self.names[behavior], index, *found))
                 rows += [[a, b, behavior, *r] for r in self._rows((a, behavior), (b, behavior))]
         panels = [Courses("\n".join(pair), lines) for pair, lines in pairs.items()]
-        path = self.paths.figure(f"similarity_of_models_over_layers{self.some}")
+        path = self.paths.figure("similarity_of_models_over_layers")
         title = "Vectors of two models"
         course_figure(panels, path, title=title, y_label="cosine similarity")
         self._write(path, columns_text(["model", "other", "behavior", "layer", "cosine"], rows))
@@ -226,7 +166,7 @@ class VectorFigures:
                         rows.setdefault(key, []).append(number(length))
             if lines:
                 panels.append(Courses(title, lines))
-        path = self.paths.figure(f"norms_model={model}{self.some}")
+        path = self.paths.figure(f"norms_model={model}")
         course_figure(
             panels, path, title=f"Norms of the vectors\n{model}", y_label="norm", log=True
         )

@@ -3,17 +3,19 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from utils.contents import load_tensor
+from utils.contents import combined_digest, load_tensor
 from utils.errors import UserError
 from utils.listing import numbered, shortened
 from utils.origin import check_alike, recorded_origin, vector_origin
 from utils.paths import Paths
-from utils.similarity import Array, mean_known, paired_cosines, ranges
+from utils.similarity import Array, mean_known, paired_cosines
+from utils.subsets import ranges
 
 MADE_BY = "./generate_vectors.py --layers ..."
 
@@ -100,6 +102,32 @@ class VectorSet:
         return result
 
 
+def comparable_models(vectors: VectorSet, behavior: str) -> list[tuple[str, str]]:
+    """Pairs of models whose vectors of a behaviour can be compared."""
+    pairs = combinations(vectors.models_of(behavior), 2)
+    return [(a, b) for a, b in pairs if vectors.cosines((a, behavior), (b, behavior))[0]]
+
+
+def every_key(paths: Paths) -> list[Key]:
+    """All raw vectors that there are."""
+    return [
+        Key(model, behavior, layer)
+        for behavior in paths.behaviors_with_vectors()
+        for layer, model in paths.vectors_of(behavior)
+    ]
+
+
+def hashes_of(keys: Sequence[Key], paths: Paths) -> dict[Key, str]:
+    """A short hash of each vector's files, raw and normalised."""
+    return {
+        key: combined_digest(
+            paths.vector(key.behavior, key.layer, key.model, normalized=normalized)
+            for normalized in (False, True)
+        )
+        for key in keys
+    }
+
+
 def _choose(wanted: Sequence[str] | None, known: list[str], what: str, fix: str) -> list[str]:
     unknown = [w for w in dict.fromkeys(wanted or []) if w not in known]
     if unknown:
@@ -130,11 +158,7 @@ def select(
     Raises:
         UserError: no vectors at all, or none of a behaviour, model or layer asked for.
     """
-    found = [
-        Key(model, behavior, layer)
-        for behavior in paths.behaviors_with_vectors()
-        for layer, model in paths.vectors_of(behavior)
-    ]
+    found = every_key(paths)
     if not found:
         raise UserError(
             f"no vectors in {paths.artifacts / 'vectors'}\nMake them with: {MADE_BY}{flags}"
