@@ -99,8 +99,8 @@ class LlamaWrapper:
             UserError: it cannot be found, fetched, loaded or steered.
         """
         tokenizer = load_tokenizer(choice) if tokenizer is None else tokenizer
-        known = {"base": choice.base, "weights": weights_fingerprint(choice)}
-        return cls(load_model(choice, **options), tokenizer, **known)
+        model, weights = load_model(choice, **options), weights_fingerprint(choice)
+        return cls(model, tokenizer, base=choice.base, weights=weights)
 
     @property
     def device(self) -> torch.device:

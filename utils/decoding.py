@@ -140,7 +140,7 @@ class GreedyGrid:
             rows = [[slow_logits(self.wrapper, p, s) for s in probes] for p in tests]
             return [torch.stack([torch.stack(row) for row in rows])]
 
-        def fast(_prepared: bool) -> list[Tensor]:
+        def fast(_prepared: bool | None) -> list[Tensor]:
             rows = [self._first_logits(b, probes).unflatten(0, (len(b), -1)) for b in batches]
             return [torch.cat(rows)]
 
@@ -187,10 +187,12 @@ class GreedyGrid:
         for start in range(0, len(self.steers), self.rows):
             steers, before = self.steers[start : start + self.rows], done
             share = len(prompts) * len(steers) / len(self.steers)
-            found = self._decode(
-                prompts, steers, lambda part, b=before, s=share: tell(b + s * part)
-            )
-            tell(before + share)
+
+            def tell_part(part: float, before: float = before, share: float = share) -> None:
+                tell(before + share * part)
+
+            found = self._decode(prompts, steers, tell_part)
+            tell_part(1.0)
             for part, answers in zip(parts, found, strict=True):
                 part += answers
         return parts
