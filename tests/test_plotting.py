@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from utils import plotting
-from utils.plotting import Line, Panel, line_figure
+from utils.line_plots import Line, Panel, line_figure
 from utils.stats import Estimate
 
 

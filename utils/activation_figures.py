@@ -7,16 +7,14 @@ import numpy as np
 
 from utils.durable import write_bytes
 from utils.figure_style import STYLE, Axes, Figure, MaxNLocator
+from utils.line_plots import Line, Panel, line_figure
 from utils.paths import Paths
 from utils.plotting import (
     COLORS,
     COLUMN_WIDTH,
     MARKERS,
     PAGE_WIDTH,
-    Line,
-    Panel,
     drawing,
-    line_figure,
     save_figure,
 )
 from utils.saved_activations import Floats, Source

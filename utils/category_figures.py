@@ -62,14 +62,13 @@ def category_plot(table: ScoreTable, layer: int, panels: ScorePanels) -> Categor
             if e is not None:
                 points[_label(group)] = e
                 rows.append(([group.name, *strength_cells(table, cell), quantity], e))
-        label = strength_label(strength, [table], layer, unit=False)
+        label = strength_label(strength, [table], layer)
         lines.append(CategoryLine(label, points, colors.get(strength)))
     scale = panels.scale
     plot = DotPlot(
         by_effect([_label(group) for group in groups], lines),
         lines,
-        panels.test.score_name if base is None else f"change against {counted_from([table])}",
-        table.name.unit,
+        panels.test.score_name if base is None else panels.change_name([table]),
         reference=scale.chance if base is None else 0.0,
         least=scale.level if base is None else (-scale.change, scale.change),
         beside=_levels(table, layer, groups),
@@ -115,8 +114,14 @@ def _levels(table: ScoreTable, layer: int, groups: Sequence[Row]) -> Mapping[str
     return {label: f"{e.mean:.2f}" for label, e in found.items() if e is not None}
 
 
+def _level(table: ScoreTable, layer: int) -> str:
+    base = table.base(layer)
+    level = None if base is None else table.score(base)
+    return "" if level is None else f"{level.mean:.2f}"
+
+
 def _explained(table: ScoreTable, groups: Sequence[Row]) -> str:
-    text = "In brackets: questions"
+    text = "In brackets: number of questions"
     pooled = sum(len(group.categories) for group in groups if len(group.categories) > 1)
     if pooled:
         text += f"; {pooled} categories of fewer than {FEWEST} questions each are pooled"
@@ -136,20 +141,20 @@ def behavior_plot(
         found = [(b, t, t.steered_change(cell)) for b, t in shown]
         changes = [(b, t, e) for b, t, e in found if e is not None]
         if changes:
-            label = strength_label(strength, tables, layer, unit=False)
+            label = strength_label(strength, tables, layer)
             points = {b.name: e for b, _, e in changes}
             lines.append(CategoryLine(label, points, colors.get(strength)))
             rows += [([b.id, *strength_cells(t, cell)], e) for b, t, e in changes]
-    levels = {b.name: panels.level_text(t, [layer]).split(";")[0] for b, t in shown}
+    levels = {b.name: _level(t, layer) for b, t in shown}
     reach = panels.scale.change
     plot = DotPlot(
         by_effect([b.name for b, _ in shown], lines),
         lines,
-        f"change of {panels.test.score_name}",
-        tables[0].name.unit,
+        panels.change_name(tables),
         reference=0.0,
         least=(-reach, reach),
         beside=levels,
+        beside_title=counted_from(tables),
     )
     return plot, rows
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils.figure_style import Axes
-from utils.plotting import COLORS, COLUMN_WIDTH, MARKERS, drawing, finish
+from utils.plotting import COLORS, COLUMN_WIDTH, MARKERS, draw_legend, drawing, finish
 from utils.stats import Estimate
 
 ROW_SIZE = 7.0
@@ -34,7 +34,6 @@ class DotPlot:
         names: of the rows, the first on top.
         lines: the points.
         x_label: text.
-        legend_title: what tells the lines apart.
         reference: draw a thin line at this x (no change).
         least: lowest and highest x that are shown in any case.
         beside: row -> a text in a column at the right; ``beside_title`` stands above it.
@@ -43,7 +42,6 @@ class DotPlot:
     names: Sequence[str]
     lines: Sequence[CategoryLine]
     x_label: str
-    legend_title: str
     reference: float | None = None
     least: tuple[float, float] | None = None
     beside: Mapping[str, str] = field(default_factory=dict)
@@ -67,15 +65,7 @@ def category_figure(content: DotPlot, title: str, path: Path, *, note: str = "")
         axes.set_xlabel(content.x_label)
         if content.beside:
             _beside(axes, content)
-        figure.legend(
-            *axes.get_legend_handles_labels(),
-            title=content.legend_title,
-            loc="outside upper right",
-            ncols=min(len(lines), 7 if max(len(line.label) for line in lines) < 9 else 2),
-            columnspacing=1.2,
-            handletextpad=0.2,
-            frameon=False,
-        )
+        draw_legend(figure, *axes.get_legend_handles_labels(), title)
         finish(figure, path, title, note)
 
 
@@ -104,4 +94,4 @@ def _beside(axes: Axes, content: DotPlot) -> None:
     right.tick_params(axis="y", labelsize=ROW_SIZE, length=0, colors="#555555")
     right.grid(visible=False)
     right.spines[:].set_visible(False)
-    right.set_title(content.beside_title, loc="right", fontsize=ROW_SIZE, color="#555555")
+    right.set_title(content.beside_title, loc="right", pad=3, fontsize=ROW_SIZE, color="#555555")

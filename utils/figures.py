@@ -10,8 +10,8 @@ from utils.category_plots import category_figure
 from utils.durable import write_bytes
 from utils.evaluation import Test
 from utils.figure_files import pictures
+from utils.line_plots import Line, Panel, line_figure, stacked_figure
 from utils.paths import MULTIPLIER, Paths, ResultName, other_unit
-from utils.plotting import Panel, line_figure, stacked_figure
 from utils.score_panels import (
     CHANGE,
     SCORE,
@@ -119,6 +119,8 @@ class Figures:
         for behavior, tables, (panel, *_), _ in found:
             if changing == (panel.reference == 0.0):
                 panels.append(replace(panel, title=behavior.name, height=1.0))
+                if changing:
+                    panels[-1].y_label = self.panels.change_name(tables)
                 panels[-1].aside = self.panels.level_text(tables[0], [layer]) if changing else ""
         name = replace(self.base, layer=layer)
         without = ("strength", "behavior", *VARIANT_PARTS)
@@ -175,10 +177,9 @@ class Figures:
             line_figure(panels, path, title=self._title(""), note=self._note([e for _, e in rows]))
             self._finish(path, ["variant", "layer", self.unit, self.other], rows)
 
-    def _over_layers(self, lines: list, tables: Sequence[ScoreTable], title: str) -> Panel:
+    def _over_layers(self, lines: list[Line], tables: Sequence[ScoreTable], title: str) -> Panel:
         panel = self.panels.changes(lines, "layer", counted_from(tables), title)
-        panel.whole_x = True
-        return panel
+        return replace(panel, whole_x=True, y_label=self.panels.change_name(tables))
 
     def sweeps(self, shown: Sequence[tuple[Behavior, ScoreTable]]) -> None:
         """Change against layer of all behaviours, a panel per behaviour, a line per sign."""

@@ -8,14 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from utils.evaluation import OpenTest, Test
+from utils.line_plots import Line, Panel
 from utils.paths import MULTIPLIER, other_unit
-from utils.plotting import COLORS, Line, Panel
+from utils.plotting import COLORS
 from utils.score_tables import Cell, ScoreTable, variant_label
 from utils.stats import Estimate
 
 Rows = list[tuple[list[str], Estimate]]
 SCORE, CHANGE = "score", "change"
-LEVEL_HEIGHT, SHARE_HEIGHT = 0.5, 0.35
+LEVEL_HEIGHT, SHARE_HEIGHT = 0.55, 0.35
 FEW_TICKS = 7
 # From the strongest on; grey is no steering.
 NEGATIVE = (COLORS[0], COLORS[5], "#a9d6f2")
@@ -57,13 +58,11 @@ def strength_cells(table: ScoreTable, cell: Cell) -> list[str]:
     return [f"{cell[1]:g}", "-" if other is None else f"{other:.4g}"]
 
 
-def strength_label(
-    strength: float, tables: Sequence[ScoreTable], layer: int | None = None, *, unit: bool = True
-) -> str:
+def strength_label(strength: float, tables: Sequence[ScoreTable], layer: int | None = None) -> str:
     """A strength, and what it is in the other unit, which differs from layer to layer."""
-    named = tables[0].name.unit
-    other = other_unit(named)
-    label = f"{named} {signed(strength)}" if unit else signed(strength)
+    unit = tables[0].name.unit
+    other = other_unit(unit)
+    label = f"{unit} {signed(strength)}"
     found = [
         abs(v)
         for t in tables
@@ -119,6 +118,11 @@ def counted_from(tables: Sequence[ScoreTable]) -> str:
     return " or ".join(names)
 
 
+def measured(table: ScoreTable, cell: Cell, quantity: str) -> Estimate | None:
+    """A score, or its paired change (0 of the cell that changes are counted from)."""
+    return table.score(cell) if quantity == SCORE else table.change(cell, table.base(cell[0]))
+
+
 class ScorePanels:
     """The panels of one test's scores.
 
@@ -128,6 +132,10 @@ class ScorePanels:
 
     def __init__(self, test: Test) -> None:
         self.test, self.scale = test, scale_of(test)
+
+    def change_name(self, tables: Sequence[ScoreTable]) -> str:
+        """The axis of figures that show nothing but changes."""
+        return f"change of {self.test.score_name} against {counted_from(tables)}"
 
     def changes(self, lines: list[Line], x_label: str, base: str, title: str = "") -> Panel:
         reach = self.scale.change
@@ -160,7 +168,7 @@ class ScorePanels:
             Line(line.label, line.x, [missing_share(e) for e in line.y], line.color)
             for line in levels.lines
         ]
-        panel = Panel(lines, levels.x_label, "share without\na score", x_ticks=levels.x_ticks)
+        panel = Panel(lines, levels.x_label, "share unscored", x_ticks=levels.x_ticks)
         panel.least, panel.height, panel.whole_x = (0, 1), SHARE_HEIGHT, levels.whole_x
         return [panel]
 
@@ -193,9 +201,7 @@ class ScorePanels:
             panel.whole_x = True
         return shown, rows
 
-    def over_strengths(
-        self, tables: Sequence[ScoreTable], layer: int
-    ) -> tuple[list[Panel], Rows]:
+    def over_strengths(self, tables: Sequence[ScoreTable], layer: int) -> tuple[list[Panel], Rows]:
         """Change and score against strength at one layer, a line per variant; none if no scores."""
         unit = tables[0].name.unit
         ticks = sorted({m for t in tables for n, m in t.scores if n == layer})
@@ -204,14 +210,15 @@ class ScorePanels:
         for quantity, found in lines.items():
             for table in tables:
                 label = variant_label(table.name)
-                measure = table.score if quantity == SCORE else table.steered_change
-                points = [(m, measure((layer, m))) for m in ticks]
+                points = [(m, measured(table, (layer, m), quantity)) for m in ticks]
                 line = line_of(label, points)
-                if line.x:
+                # what changes are counted from is no change
+                if len(line.x) > (quantity == CHANGE):
                     found.append(line)
                 rows += [
                     ([label, *strength_cells(table, (layer, m)), quantity], e)
                     for m, e in known(points)
+                    if line in found
                 ]
         if not lines[SCORE]:
             return [], []
