@@ -2,8 +2,9 @@
 """Plot saved activations: do the two answers of a pair lie apart, and at which layers?
 
 For each behaviour and model: the activations of both answers on their two principal components,
-a figure per layer and all layers on one page (colour: matching or other; marker: the letter);
-over the layers, what their variance consists of, and how well the projection on the mean
+as they are and with each letter's mean removed, a figure per layer and all layers on a page each
+(colour: matching or other; marker: the letter); over the layers, what their variance comes from
+(letter, matching or other, question, rest: shares that add up to 1), and how well the projection on the mean
 difference, the steering vector, tells the answers apart for pairs that it was not made from
 (5-fold cross-validation over pairs; leave-one-out below 10 pairs). Where they cannot be told
 apart there is little reason to expect that steering works.
@@ -81,14 +82,16 @@ def draw(figures: "ActivationFigures", shown: "Shown") -> None:
     """All figures of one model."""
     from tqdm import tqdm
 
+    from utils.activation_figures import AS_THEY_ARE, LETTERS_REMOVED
+
     total = sum(len(measured) for _, measured in shown)
     with tqdm(total=total, desc="drawing", unit="layer", delay=1) as bar:
         for source, measured in shown:
             for layer, measures in measured.items():
                 figures.scatter(source, layer, measures)
                 bar.update()
-            if len(measured) > 1:
-                figures.page(source, measured)
+            for view in (AS_THEY_ARE, LETTERS_REMOVED) if len(measured) > 1 else ():
+                figures.page(source, measured, view)
             figures.separation(source, measured)
             figures.variance(source, measured)
     if len(shown) > 1:

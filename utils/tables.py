@@ -23,7 +23,8 @@ COLUMNS = ("mean", "low95", "high95", "n")
 def text_table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Estimate]]) -> bytes:
     """Tab-separated lines: the keys of a point, its mean, interval and number of questions.
 
-    Too few questions have no interval: dashes. Where any point lacks scores, a last column says how many.
+    Too few questions have no interval: dashes. Where any point lacks scores, a last column says
+    how many.
     """
     lacking = any(e.missing for _, e in rows)
     lines = ["\t".join([*header, *COLUMNS, *(["missing"] if lacking else [])])]
