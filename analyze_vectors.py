@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import behaviors
 from utils import arguments, commands, script
+from utils.figure_files import add_format_argument, written_as
 from utils.paths import Paths
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help="models, by their names as they stand in the files (default: all found)",
     )
+    add_format_argument(parser)
     arguments.add_folder_arguments(parser)
     return parser
 
@@ -114,8 +116,9 @@ def main(args: argparse.Namespace) -> int:
     from utils.vector_figures import VectorFigures
 
     figures = VectorFigures(vectors, shown_names(names), paths, args.layers)
-    for draw in tqdm(figures.jobs(), desc="figures", unit="figure"):
-        draw()
+    with written_as(args.format):
+        for draw in tqdm(figures.jobs(), desc="figures", unit="figure"):
+            draw()
     for note in vectors.notes + figures.notes:
         print(f"note: {note}")
     report(vectors)

@@ -4,9 +4,9 @@
 For each behaviour and model: the activations of both answers on their two principal components,
 as they are and with each letter's mean removed, a figure per layer and all layers on a page each
 (colour: matching or other; marker: the letter); over the layers, what their variance comes from
-(letter, matching or other, question, rest: shares that add up to 1), and how well the projection on the mean
-difference, the steering vector, tells the answers apart for pairs that it was not made from
-(5-fold cross-validation over pairs; leave-one-out below 10 pairs). Where they cannot be told
+(letter, matching or other, question, rest: shares that add up to 1), and how well the projection
+on the mean difference, the steering vector, tells the answers apart for pairs that it was not made
+from (5-fold cross-validation over pairs; leave-one-out below 10 pairs). Where they cannot be told
 apart there is little reason to expect that steering works.
 
 The letter is most of the variance at the letter's token. So the AUROC to look at is the one
@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 
 import behaviors
 from utils import arguments, script
+from utils.figure_files import add_format_argument, written_as
 from utils.paths import Paths
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=arguments.last_part,
         help="the model's name as it stands in the files (default: every model found)",
     )
+    add_format_argument(parser)
     arguments.add_folder_arguments(parser)
     return parser
 
@@ -134,7 +136,8 @@ def main(args: argparse.Namespace) -> int:
     for model in dict.fromkeys(source.model for source in sources):
         shown = [(s, m) for s, m in zip(sources, measured, strict=True) if s.model == model]
         figures = ActivationFigures(model, names, paths)
-        draw(figures, shown)
+        with written_as(args.format):
+            draw(figures, shown)
         report(model, shown)
         written += figures.written
     print("(AUROC among answers with the same letter; best of the layers shown, chosen and")

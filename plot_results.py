@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Plot the results of prompting_with_steering.py and scoring.py.
 
-For each behaviour: score against multiplier or dose at one layer, a line per variant (system
-prompt, another layer's or model's vector, finetuned weights); score against layer, a line per
+For each behaviour: change and score against multiplier or dose at one layer, a line per variant
+(system prompt, another layer's or model's vector, finetuned weights); against layer, a line per
 multiplier or dose; change against layer, a line per variant. For all behaviours together: change
-against layer (LAYER_SWEEPS...) and score against strength (MULTIPLIERS..., DOSES...), a panel each.
-For tests with categories (TruthfulQA, MMLU): a point per category, and which got better or worse.
-Without --layers, figures at one layer are drawn where steering moves the score most. Intervals are
-95 % bootstrap intervals over questions, for changes paired question by question.
+against layer (LAYER_SWEEPS...) and against strength (MULTIPLIERS..., DOSES..., CHANGES...). For
+tests with categories (TruthfulQA, MMLU): the change of each, by effect, and which got better or
+worse; categories of fewer than 5 questions are pooled. Without --layers, figures at one layer are
+drawn where steering moves the score most. Changes are counted from the unsteered model, where
+strength 0 is missing from the lowest. Intervals are 95 % bootstrap intervals over questions, of
+changes paired question by question; fewer than 5 questions have none.
 
 Full:   ./plot_results.py --type ab --summary
 Quick:  ./plot_results.py --type ab --behaviors sycophancy --layers 12 --multipliers -1 0 1
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import behaviors
 from utils import arguments, commands, flag_values, script
 from utils.errors import UserError
+from utils.figure_files import add_format_argument, written_as
 from utils.listing import numbered
 from utils.models import choose_model
 from utils.paths import MULTIPLIER, UNITS, Paths, ResultName
@@ -57,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--limit", type=flag_values.positive_int, metavar="N", help="plot results of --limit N"
     )
     arguments.add_model_arguments(parser)
+    add_format_argument(parser)
     arguments.add_folder_arguments(parser)
     return parser
 
@@ -189,7 +193,8 @@ def main(args: argparse.Namespace) -> int:
     written: list[Path] = []
     for unit, pairs in loaded.items():
         if any(t.scores for _, tables in pairs for t in tables):
-            written += draw_all(args, replace(base, unit=unit), pairs, paths)
+            with written_as(args.format):
+                written += draw_all(args, replace(base, unit=unit), pairs, paths)
     if args.layers is not None or strengths is not None:
         print_missing(args, tables)
     script.print_written(written, time.monotonic() - started)

@@ -9,7 +9,6 @@ import numpy as np
 from utils.activation_plots import ANSWERS, PARTS, answer_entries, draw_answers, draw_variance
 from utils.durable import write_bytes
 from utils.figure_files import pictures
-from utils.figure_style import STYLE
 from utils.line_plots import Line, Panel, line_figure
 from utils.paths import Paths
 from utils.plotting import COLUMN_WIDTH, PAGE_WIDTH, draw_legend, drawing, finish
@@ -114,9 +113,11 @@ class ActivationFigures:
                 axes.set_yticks([])
             for axes in places[len(measured) :]:
                 axes.set_visible(False)
-            figure.supxlabel("PC1", fontsize=STYLE["font.size"])
-            figure.supylabel("PC2", fontsize=STYLE["font.size"])
-            title = f"{self.names[source.behavior]}: activations {view.title}"
+            for axes in places[max(0, len(measured) - columns) : len(measured)]:
+                axes.set_xlabel("PC1", fontsize=7.5, labelpad=2)
+            for axes in grid[:, 0]:
+                axes.set_ylabel("PC2", fontsize=7.5, labelpad=2)
+            title = f"{self.names[source.behavior]}: activations, {view.title}"
             draw_legend(figure, *answer_entries(places[0], source.letters), title)
             explained = "above each panel the shares of PC1 and PC2 in the variance"
             finish(figure, path, title, f"{self._note([source])}; {explained}")
@@ -152,9 +153,15 @@ class ActivationFigures:
         if len(measured) > 1:
             with drawing(size=(COLUMN_WIDTH, 3.2)) as (figure, ((axes,),)):
                 draw_variance(axes, measured)
+                note = f"{self._note([source])}; areas add up to 1; PC: principal component"
                 title = self.names[source.behavior]
                 draw_legend(figure, *axes.get_legend_handles_labels(), title)
-                finish(figure, path, title, f"{self._note([source])}; areas add up to 1")
+                finish(
+                    figure,
+                    path,
+                    title,
+                    note,
+                )
         rows = []
         for layer, measures in measured.items():
             found = [getattr(measures.shares, name) for name in SHARES]

@@ -19,10 +19,10 @@ OTHER_MARKER = "*"
 LETTER_MARKERS = dict(zip("ABCDEF", [MARKERS[0], *MARKERS[2:]], strict=True))
 # The parts of the variance: their names for people, from the bottom up, and their colours.
 PARTS = {
-    "letter": ("letter", "#c9c9c9"),
+    "letter": ("letter", "#b9c0c6"),
     "answer": ("matching or other", COLORS[1]),
     "question": ("question", "#a9d6f2"),
-    "rest": ("rest", "#f4f4f4"),
+    "rest": ("rest", "#ececec"),
 }
 
 
@@ -66,7 +66,12 @@ def draw_variance(axes: Axes, measured: Mapping[int, LayerMeasures]) -> None:
     """
     layers = list(measured)
     parts = [[getattr(m.parts, name) for m in measured.values()] for name in PARTS]
-    labels, colors = zip(*PARTS.values(), strict=True)
+    colors = [color for _, color in PARTS.values()]
+    # Some of them are too thin to be seen.
+    labels = [
+        f"{name} ({100 * min(shares):.1f} to {100 * max(shares):.1f} %)"
+        for (name, _), shares in zip(PARTS.values(), parts, strict=True)
+    ]
     axes.stackplot(layers, parts, labels=labels, colors=colors, linewidth=0)
     first = np.array([m.shares.pc1 for m in measured.values()])
     both = first + [m.shares.pc2 for m in measured.values()]

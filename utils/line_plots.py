@@ -1,7 +1,7 @@
 """Lines with intervals: small multiples on shared axes, and panels over one another."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,8 @@ def line_figure(panels: Sequence[Panel], path: Path, *, title: str = "", note: s
     lines = -(-len(panels) // columns)
     size = (COLUMN_WIDTH, 2.9) if lines == columns == 1 else (PAGE_WIDTH, 1.75 * lines + 0.6)
     several = len(panels) > 1
+    if not several and not title:
+        title, panels = panels[0].title, [replace(panels[0], title="")]
     with drawing(lines, columns, size=size, sharex=several, sharey=several) as (figure, grid):
         places = list(grid.flat)
         labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))

@@ -19,8 +19,8 @@ _SOCIAL = """econometrics high_school_geography high_school_government_and_polit
 high_school_macroeconomics high_school_microeconomics high_school_psychology human_sexuality
 professional_psychology public_relations security_studies sociology us_foreign_policy"""
 _OTHER = """anatomy business_ethics clinical_knowledge college_medicine global_facts human_aging
-management marketing medical_genetics miscellaneous nutrition professional_accounting professional_medicine
-virology"""
+management marketing medical_genetics miscellaneous nutrition professional_accounting
+professional_medicine virology"""
 # Source: Hendrycks et al., "Measuring Massive Multitask Language Understanding" (ICLR 2021), the
 # grouping of its code (categories.py).
 MMLU_GROUPS = {

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.durable import write_bytes
+from utils.figure_files import pictures
 from utils.heat_maps import HeatMap, columns_text, heat_map_figure, matrix_text, number
 from utils.paths import Paths
 from utils.similarity import cosine_matrix, norms, principal_components, ranges, unit
@@ -86,7 +87,7 @@ class VectorFigures:
     def _write(self, path: Path, text: bytes) -> None:
         """The numbers of a figure that has just been saved at ``path``."""
         write_bytes(path.with_suffix(".txt"), text)
-        self.written += [path, path.with_suffix(".txt")]
+        self.written += [*pictures(path), path.with_suffix(".txt")]
 
     def layers(self, model: str, behavior: str) -> None:
         """Heat map: cosine of every layer with every layer."""
