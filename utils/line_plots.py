@@ -96,7 +96,7 @@ def line_figure(panels: Sequence[Panel], path: Path, *, title: str = "", note: s
             axes.tick_params(labelbottom=True)
         for axes in places[(lines - 1) * columns : len(panels)]:
             axes.set_xlabel(panels[0].x_label)
-        label = wrapped(panels[0].y_label, 0.8 * size[1])
+        label = wrapped(panels[0].y_label, 0.9 * size[1])
         figure.supylabel(label, fontsize=STYLE["font.size"])
         spare = places[len(panels) :]
         for axes in spare:

@@ -144,9 +144,8 @@ def _draw(runs: Mapping[str, Run], title: str, path: Path, note: str) -> None:
             below.vlines(at, low, high, color=color, lw=1)
         above.set_yscale("log")
         above.set_ylim(_LEAST_LOSS * 0.8, max(10.0, above.get_ylim()[1]))
-        above.set_yticks(
-            [0.001, 0.01, 0.1, 1, 10], ["\N{LESS-THAN OR EQUAL TO} 0.001", "0.01", "0.1", "1", "10"]
-        )
+        least = f"\N{LESS-THAN OR EQUAL TO} {_LEAST_LOSS}"
+        above.set_yticks([_LEAST_LOSS, 0.01, 0.1, 1, 10], [least, "0.01", "0.1", "1", "10"])
         above.minorticks_off()
         above.set_ylabel("loss (nats)")
         below.axhline(0.5, color="#888888", linewidth=0.8, zorder=1)
