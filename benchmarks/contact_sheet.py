@@ -21,14 +21,15 @@ from utils.durable import write_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 SHEET = ROOT / "docs" / "figures.png"
+BUNDLED = ("--models", "SmolLM2-135M-Instruct-Q4_1")
 QWEN = ("--model", "qwen2.5-coder-1.5b")
 COMMANDS: list[tuple[str, ...]] = [
     ("plot_results.py", *QWEN, "--type", "ab"),
     ("plot_results.py", *QWEN, "--type", "ab", "--layers", "18"),
-    ("plot_results.py", "--type", "bundled_knowledge"),
-    ("plot_results.py", "--type", "bundled_misconceptions"),
+    ("plot_results.py", "--type", "bundled_knowledge", "--behaviors", "refusal"),
+    ("plot_results.py", "--type", "bundled_misconceptions", "--behaviors", "refusal"),
     ("plot_results.py", "--type", "open_ended", "--layers", "18", "--limit", "10"),
-    ("analyze_vectors.py", "--behaviors", "refusal", "sycophancy", "hallucination"),
+    ("analyze_vectors.py", *BUNDLED, "--behaviors", "refusal", "sycophancy", "hallucination"),
 ]
 # The kinds, by patterns below analysis/; of several files the first by name is shown.
 KINDS = (
@@ -56,8 +57,7 @@ KINDS = (
     "refusal/finetune_pos_*",
     "refusal/finetune_both_*",
 )
-COLUMNS, TILE, LABEL, GAP = 5, (400, 330), 16, 8
-COLORS = 96
+COLUMNS, TILE, LABEL, GAP = 5, (440, 370), 16, 8
 
 
 def draw(root: Path) -> None:
@@ -103,7 +103,7 @@ def sheet(pictures: Sequence[Path]) -> bytes:
             small.thumbnail(TILE, Image.Resampling.LANCZOS)
         page.paste(small, (left, top + LABEL))
     buffer = io.BytesIO()
-    page.quantize(COLORS, dither=Image.Dither.NONE).save(buffer, format="png", optimize=True)
+    page.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 

@@ -151,7 +151,7 @@ def test_the_sheet_shows_one_of_each_kind_and_is_small(
     assert "3 figures" in out and "nothing here makes" in out and "DOSES_*" in out
     assert sheets[0].read_bytes() == sheets[1].read_bytes()
     with Image.open(sheets[0]) as page:
-        assert page.width == 5 * 408 + 8
+        assert page.width == 5 * (contact_sheet.TILE[0] + 8) + 8
 
 
 def test_the_committed_sheet_is_small_enough_for_git() -> None:

@@ -624,7 +624,7 @@ def test_letters_beyond_a_and_b(saved: Saved, drawn: dict[str, Any]) -> None:
     write_json(saved.datasets / "generate/calm/generate_dataset.json", rows)
     saved.put("calm", 1)
     assert saved.plot() == 0
-    (legend,) = drawn["PCA_layer=1"].legends
+    legend, _ = drawn["PCA_layer=1"].legends
     names = [text.get_text() for text in legend.get_texts()]
     assert names[2:] == [f"letter {x}" for x in "ABCDGH"]
     rows = numbers_of(saved.folder / "analysis/calm/PCA_layer=1_model=m.txt")
