@@ -155,7 +155,8 @@ class ActivationFigures:
                 draw_variance(axes, measured)
                 note = f"{self._note([source])}; areas add up to 1; PC: principal component"
                 title = self.names[source.behavior]
-                draw_legend(figure, *axes.get_legend_handles_labels(), title)
+                handles, labels = axes.get_legend_handles_labels()
+                draw_legend(figure, handles, labels, title)
                 finish(
                     figure,
                     path,

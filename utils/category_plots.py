@@ -65,7 +65,8 @@ def category_figure(content: DotPlot, title: str, path: Path, *, note: str = "")
         axes.set_xlabel(content.x_label)
         if content.beside:
             _beside(axes, content)
-        draw_legend(figure, *axes.get_legend_handles_labels(), title)
+        handles, labels = axes.get_legend_handles_labels()
+        draw_legend(figure, handles, labels, title)
         finish(figure, path, title, note)
 
 

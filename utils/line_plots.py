@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -132,9 +132,17 @@ def stacked_figure(panels: Sequence[Panel], path: Path, *, title: str = "", note
 
 def _note_inside(axes: Axes, text: str) -> None:
     """A note in a place where nothing else is drawn."""
-    width = axes.get_position().width * axes.figure.get_figwidth()
-    corner = {"xy": (0.02, 0.02), "xycoords": "axes fraction", "va": "bottom"}
-    axes.annotate(wrapped(text, width, NOTE_SIZE), **corner, fontsize=NOTE_SIZE, color=GREY)
+    width = axes.bbox.width / axes.figure.dpi
+    _corner(axes, wrapped(text, width, NOTE_SIZE), (0.02, 0.02), "bottom")
+
+
+def _corner(
+    axes: Axes, text: str, place: tuple[float, float], side: Literal["top", "bottom"]
+) -> None:
+    """A small text at a place in an axes, from (0, 0) to (1, 1)."""
+    axes.text(
+        *place, text, transform=axes.transAxes, va=side, fontsize=NOTE_SIZE, color=GREY, zorder=4
+    )
 
 
 def _second_axis(axes: Axes, name: str, factor: float, *, named: bool) -> None:
@@ -175,7 +183,7 @@ def _draw(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
         axes.axhline(panel.reference, color="#888888", linewidth=0.8, zorder=1)
     axes.grid(axis="x", visible=False)
     pitch, shifts = _shifts(panel)
-    points = axes.get_position().width * axes.figure.get_figwidth() * 72
+    points = axes.bbox.width / axes.figure.dpi * 72
     for line, shift in zip(panel.lines, shifts, strict=True):
         index = labels.index(line.label)
         color = line.color or COLORS[index % len(COLORS)]
@@ -196,8 +204,7 @@ def _draw(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
             axes.vlines([place for place, _ in known], low, high, color=color, lw=1, zorder=2)
     axes.set_title(panel.title, loc="left")
     if panel.aside:
-        corner = {"xy": (0.02, 0.97), "xycoords": "axes fraction", "va": "top", "fontsize": 7}
-        axes.annotate(panel.aside, **corner, color=GREY)
+        _corner(axes, panel.aside, (0.02, 0.97), "top")
     if panel.least is not None:
         # The points of nothing at all: the axis grows to hold them, and its usual margins stay.
         axes.update_datalim([(0, y) for y in panel.least], updatex=False)

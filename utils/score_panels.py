@@ -111,7 +111,7 @@ def missing_share(e: Estimate) -> Estimate:
 
 def counted_from(tables: Sequence[ScoreTable]) -> str:
     """What changes are counted from, for an axis."""
-    found = {t.base_strength for t in tables} - {None}
+    found = {t.base_strength for t in tables if t.base_strength is not None}
     if found <= {0.0}:
         return "unsteered"
     names = [f"{tables[0].name.unit} {signed(s)}" if s else "unsteered" for s in sorted(found)]
