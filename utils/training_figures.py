@@ -153,5 +153,6 @@ def _draw(runs: Mapping[str, Run], title: str, path: Path, note: str) -> None:
         below.set_ylabel("held-out\nP(matching answer)")
         below.set_xlabel("optimizer steps")
         figure.align_ylabels()
-        draw_legend(figure, *above.get_legend_handles_labels(), title)
+        handles, labels = above.get_legend_handles_labels()
+        draw_legend(figure, handles, labels, title)
         finish(figure, path, title, note)
