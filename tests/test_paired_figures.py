@@ -1,73 +1,16 @@
 """Figures of results: changes are paired, the texts hold what is drawn, no axis exaggerates."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import write_json
+from made_up_results import AB, CALM, Results, bars, lines_with_points, random_scores
 
 from behaviors import Behavior
 from utils import plotting
-from utils.category_figures import verdicts
-from utils.evaluation import LETTER_TESTS, OPEN_ENDED, Test
-from utils.figures import Figures
-from utils.paths import Paths, ResultName
-from utils.question_groups import MMLU_GROUPS, rows_of
-from utils.score_tables import ScoreTable, load_scores
+from utils.evaluation import OPEN_ENDED, Test
 from utils.stats import bootstrap_mean
-
-AB, KNOWLEDGE = LETTER_TESTS["ab"], LETTER_TESTS["bundled_knowledge"]
-CALM = Behavior("calm", "Calm")
-Scores = dict[tuple[int, float], np.ndarray]
-
-
-class Results:
-    """Made-up result files, and the figures that are drawn of them."""
-
-    def __init__(self, folder: Path, figures: dict[str, Any]) -> None:
-        self.paths, self.drawn = Paths(folder, folder / "data"), figures
-
-    def table(
-        self,
-        scores: Scores,
-        test: Test = AB,
-        categories: Sequence[str] = (),
-        behavior: str = "calm",
-    ) -> ScoreTable:
-        """A table of these scores of every question, read from files."""
-        name = ResultName(0, 0.0, behavior, test.type, model="tiny")
-        for (layer, strength), values in scores.items():
-            named = ResultName(layer, strength, behavior, test.type, model="tiny")
-            rows: list[dict[str, Any]] = []
-            for number, value in enumerate(values):
-                if test is OPEN_ENDED:
-                    score = None if np.isnan(value) else float(value)
-                    rows.append({"question": f"{number}", "model_output": "x", "score": score})
-                    continue
-                row = {"a_prob": float(value) / 2, "b_prob": (1 - float(value)) / 2}
-                if test is AB:
-                    row |= {"question": f"{number}", "answer_matching_behavior": "(A)"}
-                else:
-                    row |= {"question": f"{number}", "correct": "(A)"}
-                    row |= {"category": categories[number]}
-                rows.append(row)
-            path = self.paths.scores(named) if test is OPEN_ENDED else self.paths.result(named)
-            write_json(path, rows)
-        return load_scores(name, list(scores), test, self.paths)
-
-    def figures(self, test: Test = AB) -> Figures:
-        return Figures(test, ResultName(0, 0.0, "", test.type, model="tiny"), self.paths)
-
-    def text(self, kind: str) -> list[dict[str, str]]:
-        (path,) = (self.paths.artifacts / "analysis").rglob(f"{kind}_*.txt")
-        header, *lines = [line.split("\t") for line in path.read_text().splitlines()]
-        return [dict(zip(header, line, strict=True)) for line in lines]
-
-    def figure(self, kind: str) -> Any:
-        (name,) = [name for name in self.drawn if name.startswith(f"{kind}_")]
-        return self.drawn[name]
 
 
 @pytest.fixture
@@ -77,33 +20,6 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
         plotting, "save_figure", lambda figure, path: figures.__setitem__(path.name, figure)
     )
     return Results(tmp_path, figures)
-
-
-def random_scores(
-    strengths: Sequence[float], layers: Sequence[int] = (1, 2, 5), n: int = 20, top: float = 1.0
-) -> Scores:
-    """Questions that differ far more than steering changes them, as real ones do."""
-    generator = np.random.default_rng(3)
-    level = generator.uniform(0.2, 0.7, n)
-    return {
-        (layer, s): top * (level + 0.015 * s * layer + generator.uniform(-0.01, 0.01, n))
-        for layer in layers
-        for s in strengths
-    }
-
-
-def bars(axes: Any) -> np.ndarray:
-    """Every interval drawn: x, low, high; shape (n, 3)."""
-    segments = [seg for each in axes.collections for seg in each.get_segments()]
-    return np.array([[a[0], *sorted((a[1], b[1]))] for a, b in segments])
-
-
-def lines_with_points(axes: Any) -> dict[str, np.ndarray]:
-    return {
-        line.get_label(): line.get_xydata()
-        for line in axes.lines
-        if not line.get_label().startswith("_")
-    }
 
 
 STRENGTHS = [(-1.0, 0.0, 1.0), (-2.0, -1.0, 0.0, 1.0, 2.0), (-1.0, 1.0), (0.5, 1.0, 2.0)]
@@ -263,63 +179,3 @@ def test_every_figure_says_model_questions_intervals_and_layer(results: Results,
     notes = notes.replace("\n", " ")
     assert "tiny" in notes and "20 questions" in notes and "95 % intervals over questions" in notes
     assert ("layer 2" in notes) == (draw in ("multipliers", "all_changes"))
-
-
-# ---------------------------------------------------------------- categories
-
-
-@pytest.mark.parametrize(
-    ("sizes", "expected"),
-    [
-        ({"a": 5, "b": 6}, {"a": 5, "b": 6}),
-        ({"a": 5, "b": 4, "c": 2}, {"a": 5, "2 small categories": 6}),
-        ({"a": 4, "b": 9}, {"a": 4, "b": 9}),
-        (dict.fromkeys(MMLU_GROUPS, 2), {"STEM": 36, "humanities": 26, "social sciences": 24,
-                                         "other": 28}),
-        ({"virology": 7, "anatomy": 2, "nutrition": 1, "sociology": 2},
-         {"virology": 7, "2 small subjects of other": 3, "sociology": 2}),
-        # another test's category of that name
-        ({"astronomy": 2, "plants": 2, "b": 6}, {"2 small categories": 4, "b": 6}),
-    ],
-)  # fmt: skip
-def test_small_categories_are_pooled(sizes: dict[str, int], expected: dict[str, int]) -> None:
-    rows = rows_of([name for name, n in sizes.items() for _ in range(n)])
-    assert {row.name: row.questions for row in rows} == expected
-    assert sorted(c for row in rows for c in row.categories) == sorted(sizes)
-
-
-def test_categories_stand_by_effect_with_paired_changes_and_no_interval_of_four(
-    results: Results,
-) -> None:
-    sizes = {"large gain": 6, "loss": 7, "tiny": 2, "small gain": 5}
-    categories = [name for name, n in sizes.items() for _ in range(n)]
-    effect = {"large gain": 0.2, "loss": -0.1, "tiny": 0.0, "small gain": 0.05}
-    scores = random_scores((0.0, 1.0), (2,), n=20)
-    scores[2, 1.0] = scores[2, 0.0] + [effect[c] for c in categories]
-    table = results.table(scores, KNOWLEDGE, categories)
-    results.figures(KNOWLEDGE).categories(CALM, table, 2)
-    axes, beside = results.figure("categories").axes
-    names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names == ["large gain (6)", "small gain (5)", "tiny (2)", "loss (7)"]
-    (points,) = lines_with_points(axes).values()
-    assert points[:, 0].tolist() == pytest.approx(
-        [effect[n.rsplit(" ", 1)[0]] for n in sizes_of(names, axes, points)]
-    )
-    assert len([s for c in axes.collections for s in c.get_segments()]) == 3, "none of two"
-    rows = {r["category"]: r for r in results.text("categories") if r["quantity"] == "change"}
-    assert rows["tiny"]["low95"] == rows["tiny"]["high95"] == "-"
-    for name in ("large gain", "loss", "small gain"):
-        chosen = np.array(categories) == name
-        e = bootstrap_mean((scores[2, 1.0] - scores[2, 0.0])[chosen])
-        assert [float(rows[name][k]) for k in ("mean", "low95", "high95")] == pytest.approx(
-            [e.mean, e.low, e.high], abs=2e-6
-        )
-    level = scores[2, 0.0][np.array(categories) == "large gain"].mean()
-    assert beside.get_yticklabels()[0].get_text() == f"{level:.2f}"
-    # better, worse, same, too few
-    assert "& 2 & 1 & 0 & 1" in verdicts(table, 2).decode().splitlines()[5]
-
-
-def sizes_of(names: list[str], axes: Any, points: np.ndarray) -> list[str]:
-    """The row of every point."""
-    return [names[round(y)] for y in points[:, 1]]
