@@ -15,7 +15,7 @@ DEMO_LAYER ?= $(LAYER_$(MODEL))
 DEMO_DOSE ?= $(DOSE_$(MODEL))
 LAYERS := $(shell seq 0 29)
 
-.PHONY: demo test fuzz bench bench-equality lint vectors clean
+.PHONY: demo test fuzz bench bench-equality lint vectors figures clean
 
 # One marker file, touched last: an interrupted installation is made again.
 $(VENV)/complete: requirements.txt
@@ -53,6 +53,10 @@ bench-equality: $(VENV)/complete
 vectors: $(VENV)/complete
 	$(BIN)/python generate_vectors.py --layers $(LAYERS)
 	$(BIN)/python normalize_vectors.py
+
+# A figure of every kind on one page, from the committed results and vectors.
+figures: $(VENV)/complete
+	$(BIN)/python -m benchmarks.contact_sheet
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import behaviors
 from utils import arguments, commands, script
 from utils.album import Album, Memory
+from utils.figure_files import add_format_argument, written_as
 from utils.paths import Paths
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="models, by their names as they stand in the files (default: all found)",
     )
     arguments.add_redraw_argument(parser)
+    add_format_argument(parser)
     arguments.add_folder_arguments(parser)
     return parser
 
@@ -126,7 +128,7 @@ def draw(
     return report(vectors, vectors.notes + plan.notes)
 
 
-def main(args: argparse.Namespace) -> int:
+def plot(args: argparse.Namespace) -> int:
     started = time.monotonic()
     paths = arguments.get_paths(args)
 
@@ -150,6 +152,11 @@ def main(args: argparse.Namespace) -> int:
     script.print_written(album.written, time.monotonic() - started)
     print(text)
     return 0
+
+
+def main(args: argparse.Namespace) -> int:
+    with written_as(args.format):
+        return plot(args)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ Quick:  ./finetune_llama.py --behaviors refusal --direction pos --layer 15 --lim
 Reads   <datasets_dir>/generate/<behavior>/generate_dataset.json, and the A/B test beside it
 Writes  <artifacts_dir>/finetuned_models/<behavior>_<pos|neg>_finetune_<layer or all>.pt
         (an adapter: a folder <behavior>_<pos|neg>_finetune_<layer or all>_lora=<rank>)
-        <artifacts_dir>/analysis/<behavior>/finetune_....png and .txt: loss and held-out score
+        <artifacts_dir>/analysis/<behavior>/finetune_....png and .txt: loss and held-out score;
+        finetune_both_...: the same of both directions, once they have been trained alike
 A killed run goes on from its last checkpoint. The same --batch_size gives the same loss curve on
 any number of processes (DDP or FSDP, as `accelerate config` says).
 Next: ./prompting_with_steering.py --override_model_weights_path finetuned_models/....pt
@@ -32,6 +33,7 @@ from utils import arguments, script, training_arguments
 from utils.artifacts import fingerprint, must_make
 from utils.data import load_ab_items
 from utils.errors import UserError
+from utils.figure_files import add_format_argument, written_as
 from utils.models import ModelChoice, ModelShape
 from utils.paths import Paths, check_name
 from utils.weights_identity import weights_fingerprint
@@ -40,6 +42,15 @@ if TYPE_CHECKING:
     from utils.finetuning import Example, Precision
     from utils.training import HeldOut
 
+# What a figure says of a run, and its name in the record.
+SETTINGS = {
+    "model": "model",
+    "pairs": "pairs",
+    "optimizer": "optimizer",
+    "learning rate": "lr",
+    "epochs": "epochs",
+    "batch size": "batch_size",
+}
 GET_DATA = "The behaviour's pairs belong there; --datasets_dir names another data folder."
 
 
@@ -82,6 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     training_arguments.add_training_arguments(parser)
     arguments.add_run_arguments(parser)
     arguments.add_model_arguments(parser)
+    add_format_argument(parser)
     arguments.add_folder_arguments(parser)
     return parser
 
@@ -194,7 +206,8 @@ def finetune(args: argparse.Namespace, choice: ModelChoice, job: Job, accelerato
         weights = tuner.weights()
         if held is not None:
             # The weights say that the run has finished, so they come last.
-            written = draw(job, curve, tests)
+            with written_as(args.format):
+                written = draw(job, curve, tests)
             written += write_weights(tuner, weights, job.target, job.inputs)
             clean_up(job)
             report(curve, tests, written, time.monotonic() - started)
@@ -246,13 +259,15 @@ def main(args: argparse.Namespace) -> int:
 
 
 def draw(job: Job, curve: list[dict[str, Any]], tests: list[dict[str, Any]]) -> list[Path]:
-    from utils.training_figures import curve_figure, shown_names
+    from utils.training_figures import Run, both_figure, curve_figure, shown_names
 
     (name,) = shown_names({job.inputs["behavior"]: job.title}).values()
     what = "all weights" if job.inputs["layer"] == "all" else f"layer {job.inputs['layer']}"
     answer = "matching" if job.inputs["direction"] == "pos" else "other"
     title = f"{name}: finetuned on the {answer} answers, {what}"
-    return curve_figure(curve, tests, title, job.figure)
+    run = Run(curve, tests, {name: f"{job.inputs[key]}" for name, key in SETTINGS.items()})
+    written = curve_figure(run, title, job.figure)
+    return written + both_figure(job.figure, f"{name}: finetuned, {what}")
 
 
 def report(

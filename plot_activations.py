@@ -2,10 +2,11 @@
 """Plot saved activations: do the two answers of a pair lie apart, and at which layers?
 
 For each behaviour and model: the activations of both answers on their two principal components,
-a figure per layer and all layers on one page (colour: matching or other; marker: the letter);
-over the layers, what their variance consists of, and how well the projection on the mean
-difference, the steering vector, tells the answers apart for pairs that it was not made from
-(5-fold cross-validation over pairs; leave-one-out below 10 pairs). Where they cannot be told
+as they are and with each letter's mean removed, a figure per layer and all layers on a page each
+(colour: matching or other; marker: the letter); over the layers, what their variance comes from
+(letter, matching or other, question, rest: shares that add up to 1), and how well the projection
+on the mean difference, the steering vector, tells the answers apart for pairs that it was not made
+from (5-fold cross-validation over pairs; leave-one-out below 10 pairs). Where they cannot be told
 apart there is little reason to expect that steering works.
 
 The letter is most of the variance at the letter's token. So the AUROC to look at is the one
@@ -35,6 +36,7 @@ import behaviors
 from utils import arguments, script
 from utils.album import Album, Memory
 from utils.artifacts import fingerprint
+from utils.figure_files import add_format_argument, written_as
 from utils.paths import Paths
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_layers_argument(parser, default="all found")
     arguments.add_label_arguments(parser)
     arguments.add_redraw_argument(parser)
+    add_format_argument(parser)
     arguments.add_folder_arguments(parser)
     return parser
 
@@ -134,7 +137,7 @@ def draw(
     return "\n".join(texts)
 
 
-def main(args: argparse.Namespace) -> int:
+def plot(args: argparse.Namespace) -> int:
     started = time.monotonic()
     paths = arguments.get_paths(args)
 
@@ -155,6 +158,11 @@ def main(args: argparse.Namespace) -> int:
     script.print_written(album.written, time.monotonic() - started)
     print(text)
     return 0
+
+
+def main(args: argparse.Namespace) -> int:
+    with written_as(args.format):
+        return plot(args)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Plot the results of prompting_with_steering.py and scoring.py.
 
-For each behaviour: score against multiplier or dose at one layer, a line per variant (system
-prompt, another layer's or model's vector, finetuned weights); score against layer, a line per
+For each behaviour: change and score against multiplier or dose at one layer, a line per variant
+(system prompt, another layer's or model's vector, finetuned weights); against layer, a line per
 multiplier or dose; change against layer, a line per variant. For all behaviours together: change
-against layer (LAYER_SWEEPS...) and score against strength (MULTIPLIERS..., DOSES...), a panel each.
-For tests with categories (TruthfulQA, MMLU): a point per category, and which got better or worse.
-Without --layers, figures at one layer are drawn where steering moves the score most; with one
-layer, at that one. Strength 0 is always shown where it was measured: changes are against it.
-Intervals are 95 % bootstrap intervals over questions, for changes paired question by question.
+against layer (LAYER_SWEEPS...) and against strength (MULTIPLIERS..., DOSES..., CHANGES...). For
+tests with categories (TruthfulQA, MMLU): the change of each, by effect, and which got better or
+worse; categories of fewer than 5 questions are pooled. Without --layers, figures at one layer are
+drawn where steering moves the score most; with one layer, at that one. Strength 0 is always shown
+where it was measured: changes are counted from it, where it is missing from the lowest. Intervals
+are 95 % bootstrap intervals over questions, of changes paired question by question; fewer than 5
+questions have none.
 
 Full:   ./plot_results.py --type ab --summary
 Quick:  ./plot_results.py --type ab --behaviors sycophancy --layers 12 --multipliers -1 0 1
@@ -34,6 +36,7 @@ from utils.album import Album, Memory
 from utils.artifacts import fingerprint
 from utils.cells import Selection, select
 from utils.errors import UserError
+from utils.figure_files import add_format_argument, written_as
 from utils.models import choose_model
 from utils.paths import UNITS, Paths, ResultName
 
@@ -66,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     arguments.add_model_arguments(parser)
     arguments.add_redraw_argument(parser)
+    add_format_argument(parser)
     arguments.add_folder_arguments(parser)
     return parser
 
@@ -155,7 +159,7 @@ def hints(args: argparse.Namespace, base: ResultName, found: Selected, paths: Pa
     return missing.missing_hint(args, base, selections, paths)
 
 
-def main(args: argparse.Namespace) -> int:
+def plot(args: argparse.Namespace) -> int:
     started = time.monotonic()
     weights = args.override_model_weights_path
     choice = choose_model(args.model, args.model_size, args.use_base_model, weights)
@@ -186,6 +190,11 @@ def main(args: argparse.Namespace) -> int:
     script.print_written(album.written, time.monotonic() - started)
     print(*filter(None, [text, hint]), sep="\n")
     return 0
+
+
+def main(args: argparse.Namespace) -> int:
+    with written_as(args.format):
+        return plot(args)
 
 
 if __name__ == "__main__":

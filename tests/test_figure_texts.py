@@ -18,7 +18,9 @@ from matplotlib.text import Text
 from running import ROOT, call
 
 from utils import fonts, plotting
-from utils.plotting import CategoryLine, Line, Panel, category_figure, drawing, line_figure
+from utils.category_plots import CategoryLine, DotPlot, category_figure
+from utils.line_plots import Line, Panel, line_figure, stacked_figure
+from utils.plotting import drawing
 from utils.stats import Estimate
 from utils.tables import tex_table, text_table
 from utils.vector_plots import Course, Courses, course_figure
@@ -30,11 +32,13 @@ NOWHERE = "\U0010fffd"
 
 def draw(path: Path, text: str) -> bytes:
     """A figure that has a text at every kind of place."""
-    category_figure(
-        [text, "b"], [CategoryLine(text, {text: POINT, "b": POINT})], text, text, path, text
-    )
+    lines = [CategoryLine(text, {text: POINT, "b": POINT})]
+    beside = {text: text}
+    plot = DotPlot([text, "b"], lines, text, beside=beside, beside_title=text)
+    category_figure(plot, text, path, note=text)
     panels = [Panel([Line(text, [0, 1], [POINT, POINT])], text, text, text)] * 2
     line_figure(panels, path.with_suffix(".lines.png"), title=text, note=text)
+    stacked_figure(panels, path.with_suffix(".stacked.png"), title=text, note=text)
     return path.read_bytes()
 
 
@@ -77,7 +81,7 @@ def test_the_users_settings_change_no_byte_and_are_there_afterwards(
 
 
 FIGURE = (
-    "from pathlib import Path; from utils.plotting import *; from utils.stats import Estimate; "
+    "from pathlib import Path; from utils.line_plots import *; from utils.stats import Estimate; "
     "e = Estimate(.5, .4, .6, 9); "
     "line_figure([Panel([Line('a', [0, 1], [e, e])], 'x', 'y')], Path('figure.png'))"
 )

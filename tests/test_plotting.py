@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from utils import plotting
-from utils.plotting import Line, Panel, line_figure
+from utils.line_plots import Line, Panel, line_figure
 from utils.stats import Estimate
 
 
@@ -17,9 +17,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     kept: list[dict[str, Any]] = []
 
     def keep(figure: Figure, _path: Path) -> None:
-        legends = [[t.get_text() for t in x.get_texts()] for x in figure.legends]
+        own = [a.get_legend() for a in figure.axes]
+        every = [*figure.legends, *(x for x in own if x is not None)]
+        legends = [[t.get_text() for t in x.get_texts()] for x in every]
         colors = [{x.get_label(): x.get_color() for x in a.lines} for a in figure.axes]
-        boxes = [x.get_window_extent() for x in figure.legends]
+        boxes = [x.get_window_extent() for x in every]
         fits = all(b.x0 >= 0 and b.x1 <= figure.bbox.x1 for b in boxes)
         kept.append({"legends": legends, "colors": colors, "fits": fits})
 

@@ -161,7 +161,7 @@ def test_a_category_mean_weighs_categories_not_questions(
         expected = {"category": kind, "multiplier": "1", "mean": f"{np.mean(scores):.6f}"}
         assert has_row(path.read_text(), **expected)
     tex = next((tmp_path / "out/analysis/calm").glob("categories*.tex")).read_text()
-    assert "better & worse & same" in tex and "& 0 & 0 & 3" in tex
+    assert "better & worse & same & too few" in tex and "& 0 & 0 & 1 & 0" in tex
 
 
 def test_open_ended_answers_from_steering_to_plots(

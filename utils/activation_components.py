@@ -1,5 +1,7 @@
 """What the variance of saved activations consists of: principal components, named directions."""
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +30,26 @@ class Shares:
     letter: float | None
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What the variance comes from, in shares that add up to 1.
+
+    Each part is what it explains beyond those before it (sequential sums of squares): where the
+    letter says which answer matches, nothing is left to the answer.
+
+    Attributes:
+        letter: that the answers' letters differ.
+        answer: that half of them match the behaviour.
+        question: that the pairs' questions differ.
+        rest: that the answers of one pair differ otherwise.
+    """
+
+    letter: float
+    answer: float
+    question: float
+    rest: float
+
+
 def principal_components(answers: Answers) -> tuple[Floats, Floats]:
     """The two main components of the activations of both answers together.
 
@@ -36,6 +58,8 @@ def principal_components(answers: Answers) -> tuple[Floats, Floats]:
         variance, shape (2,).
     """
     together = answers.together
+    if not (together - together.mean(axis=0)).any():
+        return np.zeros((len(together), 2)), np.zeros(2)
     # ARPACK's two components are exact to rounding and far cheaper than all of them.
     solver = "full" if min(together.shape) < _EXACT_BELOW else "arpack"
     pca = PCA(n_components=2, svd_solver=solver, random_state=SEED)
@@ -84,3 +108,47 @@ def variance_shares(answers: Answers, components: Floats) -> Shares:
         letter = share_along(together, direction)
     pc1, pc2 = (float(share) for share in components)
     return Shares(pc1, pc2, share_along(together, difference), letter)
+
+
+def without_letter_means(answers: Answers) -> Answers:
+    """The same activations, from each the mean of all answers with its letter taken away."""
+    left = answers.together
+    letters = answers.all_letters
+    for letter in np.unique(letters):
+        left[letters == letter] -= left[letters == letter].mean(axis=0)
+    pairs = len(answers.letters)
+    return Answers(left[:pairs], left[pairs:], answers.letters)
+
+
+def variance_parts(answers: Answers) -> Parts:
+    """What the variance comes from."""
+    together = answers.together
+    centred = together - together.mean(axis=0)
+    total = float((centred**2).sum())
+    explained = [
+        float(((basis.T @ centred) ** 2).sum()) / total if total else 0.0
+        for basis in _bases(tuple(answers.letters))
+    ]
+    letter, answer, question = np.diff([0.0, *explained])
+    return Parts(float(letter), float(answer), float(question), 1.0 - explained[-1])
+
+
+@functools.lru_cache(maxsize=8)
+def _bases(letters: Sequence[tuple[str, str]]) -> list[Floats]:
+    """Orthonormal bases of what letters, letters and answer, and those and question can explain.
+
+    Returns:
+        Three matrices of shape (2 * pairs, dimensions), all orthogonal to the constant.
+    """
+    pairs = len(letters)
+    every = np.array([m for m, _ in letters] + [o for _, o in letters])
+    by_letter = (every[:, None] == np.unique(every)).astype(float)
+    by_answer = np.repeat([0.5, -0.5], pairs)[:, None]
+    by_question = np.tile(np.eye(pairs), (2, 1))
+    bases = []
+    columns = np.zeros((2 * pairs, 0))
+    for more in (by_letter, by_answer, by_question):
+        columns = np.concatenate([columns, more - more.mean(axis=0)], axis=1)
+        left, values, _ = np.linalg.svd(columns, full_matrices=False)
+        bases.append(left[:, values > 1e-9 * max(values.max(initial=0.0), 1.0)])
+    return bases

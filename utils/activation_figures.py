@@ -1,24 +1,16 @@
 """The figures of plot_activations.py: pictures of activations with their numbers beside them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from utils.activation_plots import ANSWERS, PARTS, answer_entries, draw_answers, draw_variance
 from utils.durable import write_bytes
-from utils.figure_style import STYLE, Axes, Figure, MaxNLocator
+from utils.line_plots import Line, Panel, line_figure
 from utils.paths import Paths
-from utils.plotting import (
-    COLORS,
-    COLUMN_WIDTH,
-    MARKERS,
-    PAGE_WIDTH,
-    Line,
-    Panel,
-    drawing,
-    line_figure,
-    save_figure,
-)
+from utils.plotting import COLUMN_WIDTH, PAGE_WIDTH, draw_legend, drawing, finish
 from utils.saved_activations import Floats, Source
 from utils.separation import LayerMeasures
 from utils.stats import Estimate
@@ -29,14 +21,10 @@ Letters = Sequence[tuple[str, str]]
 Measured = Mapping[int, LayerMeasures]
 Rows = list[tuple[list[str], Estimate]]
 
-ANSWERS = ("matching", "other")
 FEW_LAYERS = 7
-SCATTER_SIZE = (4.2, 3.5)
 PAGE_COLUMNS, PANEL_HEIGHT = 5, 1.2
-# Small points: of the markers, a circle and a triangle are told apart best.
-OTHER_MARKER = "*"
-LETTER_MARKERS = dict(zip("ABCDEF", [MARKERS[0], *MARKERS[2:]], strict=True))
 COMPONENTS = ("layer", "pair", "answer", "letter", "pc1", "pc2", "share1", "share2")
+REMOVED = tuple(f"{name}_letters_removed" for name in COMPONENTS[4:])
 # What each line of the separation's figure shows, and its attribute of Separation.
 MEASURES = {
     "AUROC, same letter": "auroc",
@@ -44,11 +32,31 @@ MEASURES = {
     "AUROC, any letter": "auroc_any",
 }
 ONLY_IN_TEXT = {"paired accuracy, letters not removed": "paired_any"}
-COMPONENT_SHARES = {"PC1": "pc1", "PC2": "pc2"}
-DIRECTION_SHARES = {
-    "matching \N{MINUS SIGN} other": "difference",
-    "letter A \N{MINUS SIGN} letter B": "letter",
-}
+SHARES = ("pc1", "pc2", "difference", "letter")
+LEAST_SEPARATION = (0.4, 1.0)
+
+
+@dataclass(frozen=True)
+class View:
+    """Which principal components a picture shows.
+
+    Attributes:
+        title: what was done to the activations.
+        part: of the names of its pages.
+    """
+
+    title: str
+    part: str
+
+    def of(self, measures: LayerMeasures) -> tuple[Floats, Floats]:
+        """Coordinates, shape (2 * pairs, 2), and the components' shares of variance."""
+        if self is LETTERS_REMOVED:
+            return measures.without_letters
+        return measures.coordinates, np.array([measures.shares.pc1, measures.shares.pc2])
+
+
+AS_THEY_ARE = View("as they are", "")
+LETTERS_REMOVED = View("each letter's mean removed", "_letters_removed")
 
 
 def percent(share: float) -> str:
@@ -70,47 +78,56 @@ class ActivationFigures:
         self.model, self.names, self.paths = model, names, paths
 
     def scatter(self, source: Source, layer: int, measures: LayerMeasures) -> None:
-        """One layer's answers on their two principal components."""
+        """One layer's answers on their two principal components, with the letters and without."""
         path = self._path(f"PCA_layer={layer}", source.behavior)
-        shares = measures.shares
-        with drawing(size=SCATTER_SIZE) as (figure, ((axes,),)):
-            draw_answers(axes, measures.coordinates, source.letters, size=14)
-            axes.set_title(f"{self.names[source.behavior]}, layer {layer}", loc="left")
-            axes.set_xlabel(f"PC1 ({percent(shares.pc1)})")
-            axes.set_ylabel(f"PC2 ({percent(shares.pc2)})")
-            draw_legend(figure, axes, source.letters)
-            save_figure(figure, path)
-        self._finish(path, component_table({layer: measures}, source.letters))
+        with drawing(1, 2, size=(PAGE_WIDTH, 3.2)) as (figure, grid):
+            for axes, view in zip(grid.flat, (AS_THEY_ARE, LETTERS_REMOVED), strict=True):
+                coordinates, shares = view.of(measures)
+                draw_answers(axes, coordinates, source.letters, size=14)
+                axes.set_title(view.title, loc="left")
+                axes.set_xlabel(f"PC1 ({percent(shares[0])} of the variance)")
+                axes.set_ylabel(f"PC2 ({percent(shares[1])})")
+            title = f"{self.names[source.behavior]}, layer {layer}"
+            draw_legend(figure, *answer_entries(grid[0, 0], source.letters), title)
+            finish(figure, path, title, self._note([source]))
+        self._finish(path, component_table({layer: measures}, source.letters, both=True))
 
-    def page(self, source: Source, measured: Measured) -> None:
+    def page(self, source: Source, measured: Measured, view: View) -> None:
         """All layers' scatters on one page; the shares of PC1 and PC2 beside each title."""
-        path = self._path(f"PCA{chosen_layers(source) or '_all_layers'}", source.behavior)
+        start = f"PCA{chosen_layers(source) or '_all_layers'}{view.part}"
+        path = self._path(start, source.behavior)
         columns = min(PAGE_COLUMNS, len(measured))
         lines = -(-len(measured) // columns)
-        size = (PAGE_WIDTH, PANEL_HEIGHT * lines + 0.7)
+        size = (PAGE_WIDTH, PANEL_HEIGHT * lines + 0.8)
         with drawing(lines, columns, size=size) as (figure, grid):
             places = list(grid.flat)
             for axes, (layer, measures) in zip(places, measured.items(), strict=False):
-                draw_answers(axes, measures.coordinates, source.letters, size=4)
-                shares = f"{percent(measures.shares.pc1)}, {percent(measures.shares.pc2)}"
+                coordinates, found = view.of(measures)
+                draw_answers(axes, coordinates, source.letters, size=4)
                 axes.set_title(f"layer {layer}", loc="left", fontsize=7.5, pad=2)
+                shares = ", ".join(map(percent, found))
                 axes.set_title(shares, loc="right", fontsize=6, pad=2, color="#666666")
                 axes.set_xticks([])
                 axes.set_yticks([])
             for axes in places[len(measured) :]:
                 axes.set_visible(False)
-            title = f"{self.names[source.behavior]}: PC2 against PC1, and their shares of variance"
-            figure.suptitle(title, fontsize=STYLE["axes.titlesize"], x=0.02, ha="left")
-            draw_legend(figure, places[0], source.letters)
-            save_figure(figure, path)
-        self._finish(path, component_table(measured, source.letters))
+            for axes in places[max(0, len(measured) - columns) : len(measured)]:
+                axes.set_xlabel("PC1", fontsize=7.5, labelpad=2)
+            for axes in grid[:, 0]:
+                axes.set_ylabel("PC2", fontsize=7.5, labelpad=2)
+            title = f"{self.names[source.behavior]}: activations, {view.title}"
+            draw_legend(figure, *answer_entries(places[0], source.letters), title)
+            explained = "above each panel the shares of PC1 and PC2 in the variance"
+            finish(figure, path, title, f"{self._note([source])}; {explained}")
+        text = component_table(measured, source.letters, view)
+        self._finish(path, text)
 
     def separation(self, source: Source, measured: Measured) -> None:
         """How well held-out pairs are told apart at every layer; of one layer the text only."""
         panel, rows = self._separation_panel(source, measured)
         path = self._path(f"separation{chosen_layers(source)}", source.behavior)
         if len(measured) > 1:
-            line_figure([panel], path)
+            line_figure([panel], path, note=self._note([source], intervals=True))
         self._finish(path, text_table(["layer", "measure"], rows))
 
     def separations(self, shown: Sequence[tuple[Source, Measured]]) -> None:
@@ -124,25 +141,33 @@ class ActivationFigures:
         path = self._path(f"SEPARATION{some}")
         several = len(shown[0][1]) > 1
         if several:
-            line_figure(panels, path)
+            note = self._note([source for source, _ in shown], intervals=True)
+            line_figure(panels, path, note=note)
         self._finish(path, text_table(["behavior", "layer", "measure"], rows))
 
     def variance(self, source: Source, measured: Measured) -> None:
-        """What the variance consists of at every layer; of one layer the text only."""
+        """What the variance comes from at every layer; of one layer the text only."""
         path = self._path(f"variance{chosen_layers(source)}", source.behavior)
         if len(measured) > 1:
-            with drawing(size=(COLUMN_WIDTH, 2.9)) as (figure, ((axes,),)):
-                draw_shares(axes, measured)
-                axes.set_title(self.names[source.behavior], loc="left")
-                handles = axes.get_legend_handles_labels()
-                figure.legend(*handles, loc="outside upper center", ncols=4, frameon=False)
-                save_figure(figure, path)
-        names = [*COMPONENT_SHARES.values(), *DIRECTION_SHARES.values()]
+            with drawing(size=(COLUMN_WIDTH, 3.2)) as (figure, ((axes,),)):
+                draw_variance(axes, measured)
+                note = f"{self._note([source])}; areas add up to 1; PC: principal component"
+                title = self.names[source.behavior]
+                handles, labels = axes.get_legend_handles_labels()
+                draw_legend(figure, handles, labels, title)
+                finish(
+                    figure,
+                    path,
+                    title,
+                    note,
+                )
         rows = []
         for layer, measures in measured.items():
-            shares = [getattr(measures.shares, name) for name in names]
-            rows.append([str(layer), *("-" if s is None else f"{s:.6f}" for s in shares)])
-        self._finish(path, table(["layer", *names], rows))
+            found = [getattr(measures.shares, name) for name in SHARES]
+            found += [getattr(measures.parts, name) for name in PARTS]
+            rows.append([str(layer), *("-" if s is None else f"{s:.6f}" for s in found)])
+        header = ["layer", *SHARES, *(f"part_{name}" for name in PARTS)]
+        self._finish(path, table(header, rows))
 
     def _separation_panel(self, source: Source, measured: Measured) -> tuple[Panel, Rows]:
         lines: list[Line] = []
@@ -159,8 +184,15 @@ class ActivationFigures:
         panel = Panel(
             lines, "layer", y_label, self.names[source.behavior], whole_x=True, x_ticks=ticks
         )
-        panel.reference = 0.5
+        panel.reference, panel.least = 0.5, LEAST_SEPARATION
         return panel, rows
+
+    def _note(self, sources: Sequence[Source], *, intervals: bool = False) -> str:
+        """Model and number of pairs of every figure."""
+        counts = sorted({len(source.letters) for source in sources})
+        pairs = f"{counts[0]} pairs" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} pairs"
+        held_out = "; 95 % intervals over held-out pairs" if intervals else ""
+        return f"{self.model}; {pairs}{held_out}"
 
     def _path(self, start: str, behavior: str | None = None) -> Path:
         return self.paths.figure(f"{start}_model={self.model}", behavior)
@@ -177,78 +209,28 @@ def chosen_layers(source: Source) -> str:
     return f"_layers={ranges(source.layers)}" if source.some else ""
 
 
-def draw_answers(axes: Axes, coordinates: Floats, letters: Letters, *, size: float) -> None:
-    """Points: the colour says matching or other, the marker says the letter.
+def component_table(
+    measured: Measured, letters: Letters, view: View = AS_THEY_ARE, *, both: bool = False
+) -> bytes:
+    """Every point of a scatter: pair (from 1, in the order of the data file), answer, letter.
 
     Args:
-        axes: where.
-        coordinates: shape (2 * pairs, 2), matching first.
-        letters: of every pair, matching and other.
-        size: area of a point in square points.
+        measured: layer -> what was measured.
+        letters: of every pair.
+        view: whose coordinates; or ``both``, in columns of their own.
     """
-    pairs = len(letters)
-    # Pair by pair: drawn one after another, one answer would hide the other.
-    order = np.arange(2 * pairs).reshape(2, pairs).T.ravel()
-    letter = np.array(letters).ravel()
-    color = np.array([COLORS[0], COLORS[1]] * pairs)
-    for each in np.unique(letter):
-        here = letter == each
-        x, y = coordinates[order[here]].T
-        marker = LETTER_MARKERS.get(str(each), OTHER_MARKER)
-        axes.scatter(x, y, s=size, c=color[here], marker=marker, alpha=0.65, linewidths=0)
-    axes.set_axisbelow(True)
-
-
-def draw_shares(axes: Axes, measured: Measured) -> None:
-    """Shares of variance against layer: components broad and pale, directions above them.
-
-    A component often is one of the directions, and would be hidden by it.
-    """
-    for index, (label, name) in enumerate((COMPONENT_SHARES | DIRECTION_SHARES).items()):
-        shares = [getattr(measures.shares, name) for measures in measured.values()]
-        y = [np.nan if share is None else share for share in shares]
-        if label in COMPONENT_SHARES:
-            axes.plot(list(measured), y, color=COLORS[index], label=label, lw=6, alpha=0.45)
-        else:
-            marker = MARKERS[index]
-            axes.plot(list(measured), y, color=COLORS[index], label=label, marker=marker, lw=1.2)
-    axes.set_xlabel("layer")
-    axes.set_ylabel("share of variance along")
-    axes.set_ylim(-0.03, 1.03)
-    if len(measured) <= FEW_LAYERS:
-        axes.set_xticks(list(measured))
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
-
-
-def draw_legend(figure: Figure, axes: Axes, letters: Letters) -> None:
-    """What colours and markers mean, once for the figure."""
-    entries = [(name, "o", COLORS[i]) for i, name in enumerate(ANSWERS)]
-    for letter in np.unique(np.array(letters)):
-        marker = LETTER_MARKERS.get(str(letter), OTHER_MARKER)
-        entries.append((f"letter {letter}", marker, "#666666"))
-    for name, marker, color in entries:
-        axes.plot([], [], linestyle="", marker=marker, color=color, label=name)
-    figure.legend(
-        *axes.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=min(len(entries), 5),
-        columnspacing=1.2,
-        handletextpad=0.1,
-        frameon=False,
-    )
-
-
-def component_table(measured: Measured, letters: Letters) -> bytes:
-    """Every point of a scatter: pair (from 1, in the order of the data file), answer, letter."""
+    views = [AS_THEY_ARE, LETTERS_REMOVED] if both else [view]
     rows = []
     for layer, measures in measured.items():
-        shares = [f"{measures.shares.pc1:.6f}", f"{measures.shares.pc2:.6f}"]
-        for place, (pc1, pc2) in enumerate(measures.coordinates):
+        for place in range(2 * len(letters)):
             answer, pair = divmod(place, len(letters))
             keys = [str(layer), str(pair + 1), ANSWERS[answer], letters[pair][answer]]
-            rows.append([*keys, f"{pc1:.6g}", f"{pc2:.6g}", *shares])
-    return table(COMPONENTS, rows)
+            for each in views:
+                coordinates, shares = each.of(measures)
+                keys += [f"{value:.6g}" for value in coordinates[place]]
+                keys += [f"{share:.6f}" for share in shares]
+            rows.append(keys)
+    return table([*COMPONENTS, *(REMOVED if both else ())], rows)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:

@@ -12,7 +12,7 @@ from utils.saved_activations import SIGNS, Source
 from utils.subsets import part, ranges
 
 if TYPE_CHECKING:
-    from utils.activation_figures import ActivationFigures, Measured
+    from utils.activation_figures import ActivationFigures, Measured, View
 
     Draw = Callable[[ActivationFigures], object]
 
@@ -80,6 +80,8 @@ def jobs_of(
 def _jobs_of_one(
     source: Source, measured: "Measured", names: Mapping[str, str], hashes: Hashes
 ) -> "list[Job[ActivationFigures]]":
+    from utils.activation_figures import AS_THEY_ARE, LETTERS_REMOVED
+
     known = hashes[group_of(source)]
 
     def job(kind: str, draw: "Draw", layer: int | None = None) -> "Job[ActivationFigures]":
@@ -96,9 +98,14 @@ def _jobs_of_one(
     def scatter(layer: int) -> "Draw":
         return lambda figures: figures.scatter(source, layer, measured[layer])
 
+    def page(view: "View") -> "Draw":
+        return lambda figures: figures.page(source, measured, view)
+
     jobs = [job("PCA", scatter(layer), layer) for layer in measured]
     if len(measured) > 1:
-        jobs.append(job("PCA_all_layers", lambda figures: figures.page(source, measured)))
+        jobs += [
+            job(f"PCA_all_layers{view.part}", page(view)) for view in (AS_THEY_ARE, LETTERS_REMOVED)
+        ]
     jobs.append(job("separation", lambda figures: figures.separation(source, measured)))
     return [*jobs, job("variance", lambda figures: figures.variance(source, measured))]
 

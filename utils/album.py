@@ -16,14 +16,14 @@ from typing import Any, Generic, TypeVar
 from utils.artifacts import check_place, save
 from utils.contents import combined_digest, read_record, sha256_file
 from utils.errors import UserError
+from utils.figure_files import FORMATS, pictures
 from utils.json_files import NOT_JSON, json_bytes
 from utils.listing import shortened
 from utils.paths import Paths
 
-DRAWING = 1
+DRAWING = 2
 """Version of the drawing code: a higher number draws every figure again."""
 
-PICTURES = (".png", ".pdf", ".svg")
 Sources = Mapping[str, Mapping[str, str]]
 """What a figure shows: group (one variant's results, say) -> item -> hash."""
 Pen = TypeVar("Pen")
@@ -120,6 +120,9 @@ class Album(Generic[Pen]):
                 beside = dict(zip(places[1:], data[1:], strict=True))
                 inputs = job.inputs | {"drawing": DRAWING}
                 save(places[0], data[0], inputs, beside=beside)
+                # a PDF of what the PNG no longer shows
+                for stale in {p for p in _files(places[0], record or {}) if p not in places}:
+                    stale.unlink(missing_ok=True)
                 self.written += places
             self.shown += places
             for path in files:
@@ -138,7 +141,8 @@ class Album(Generic[Pen]):
         inputs = record["inputs"]
         if not self.overwrite:
             refuse_less(path, inputs.get("sources", {}), job.sources)
-        return bool(inputs == job.inputs | {"drawing": DRAWING}) and _is_whole(path, record)
+        same = inputs == job.inputs | {"drawing": DRAWING}
+        return bool(same and _has_formats(path, record) and _is_whole(path, record))
 
 
 def refuse_less(path: Path, before: Sources, now: Sources) -> None:
@@ -162,8 +166,8 @@ def refuse_less(path: Path, before: Sources, now: Sources) -> None:
         )
 
 
-def _pictures_first(path: Path) -> tuple[bool, str]:
-    return path.suffix not in PICTURES, path.suffix
+def _pictures_first(path: Path) -> tuple[bool, bool, str]:
+    return path.suffix[1:] not in FORMATS, path.suffix != ".png", path.suffix
 
 
 def _record_of(path: Path) -> dict[str, Any] | None:
@@ -176,6 +180,11 @@ def _record_of(path: Path) -> dict[str, Any] | None:
 
 def _files(path: Path, record: Mapping[str, Any]) -> list[Path]:
     return [path, *(path.with_name(name) for name in record.get("beside", {}))]
+
+
+def _has_formats(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether the formats that are asked for now are among a picture's files."""
+    return path.suffix != ".png" or set(pictures(path)) <= set(_files(path, record))
 
 
 def _is_whole(path: Path, record: Mapping[str, Any]) -> bool:
@@ -202,7 +211,8 @@ class Memory:
         self, paths: Paths, kind: str, request: Mapping[str, Any], sources: Sources
     ) -> None:
         self.paths = paths
-        asked = dict(request) | {"drawing": DRAWING}
+        formats = [path.suffix for path in pictures(Path("figure.png"))]
+        asked = dict(request) | {"drawing": DRAWING, "formats": formats}
         self.path = paths.drawn(kind, json.dumps(asked, sort_keys=True, default=str))
         self.now: dict[str, Any] = {"request": asked, "sources": sources}
 

@@ -61,6 +61,9 @@ STYLE: Any = {
     "lines.linewidth": 1.4,
     "lines.markersize": 4,
     "figure.dpi": 200,
+    # letters that can be selected and edited; names inside an SVG that are the same in every run
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "caa",
 }
 
 

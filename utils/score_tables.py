@@ -64,28 +64,60 @@ class ScoreTable:
         known = [v / s for (n, s), v in self.converted.items() if n == layer and s]
         return known[0] if known else None
 
-    def score(self, cell: Cell, category: str | None = None) -> Estimate | None:
-        """Mean score, over all questions (categories weighing the same) or of one category."""
+    @property
+    def base_strength(self) -> float | None:
+        """What changes are counted from: 0, or where there is no 0 the lowest strength."""
+        strengths = sorted({s for _, s in self.scores})
+        if 0.0 in strengths:
+            return 0.0
+        return strengths[0] if len(strengths) > 1 else None
+
+    def base(self, layer: int) -> Cell | None:
+        """The cell that changes at a layer are counted from.
+
+        Without steering a layer makes no difference: where 0 was measured at another layer only,
+        that is the cell.
+        """
+        strength = self.base_strength
+        if strength is None or (layer, strength) in self.scores:
+            return None if strength is None else (layer, strength)
+        unsteered = sorted(cell for cell in self.scores if cell[1] == 0)
+        return unsteered[0] if unsteered else None
+
+    def score(self, cell: Cell, categories: Sequence[str] | None = None) -> Estimate | None:
+        """Mean score, over all questions (categories weighing the same) or those of some."""
         values = self.scores.get(cell)
-        return None if values is None else self._mean(values, category)
+        return None if values is None else self._mean(values, categories)
 
-    def change(self, cell: Cell, base: Cell, category: str | None = None) -> Estimate | None:
+    def change(
+        self, cell: Cell, base: Cell | None, categories: Sequence[str] | None = None
+    ) -> Estimate | None:
         """Change of the score from ``base`` to ``cell``, paired question by question."""
-        if cell not in self.scores or base not in self.scores:
+        if cell not in self.scores or base is None or base not in self.scores:
             return None
-        return self._mean(self.scores[cell] - self.scores[base], category)
+        return self._mean(self.scores[cell] - self.scores[base], categories)
 
-    def _mean(self, values: NDArray[np.float64], category: str | None) -> Estimate | None:
+    def steered_change(self, cell: Cell) -> Estimate | None:
+        """Change from :meth:`base`; ``None`` for the strength that changes are counted from."""
+        if cell[1] == self.base_strength:
+            return None
+        return self.change(cell, self.base(cell[0]))
+
+    def _mean(
+        self, values: NDArray[np.float64], categories: Sequence[str] | None
+    ) -> Estimate | None:
         chosen = np.ones(len(values), dtype=bool)
         labels = None if self.categories is None else np.array(self.categories)
-        if labels is not None and category is not None:
-            chosen, labels = labels == category, None
+        if labels is not None and categories is not None:
+            chosen, labels = np.isin(labels, list(categories)), None
         known = chosen & ~np.isnan(values)
         missing = int(chosen.sum() - known.sum())
+        if not known.any():
+            return None
         if labels is not None:
             mean = bootstrap_category_mean(values[known], labels[known].tolist())
             return replace(mean, missing=missing)
-        return replace(bootstrap_mean(values[known]), missing=missing) if known.any() else None
+        return replace(bootstrap_mean(values[known]), missing=missing)
 
 
 def extremes(strengths: Sequence[float]) -> list[float]:

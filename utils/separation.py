@@ -23,7 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from utils.activation_components import Shares, principal_components, variance_shares
+from utils.activation_components import (
+    Parts,
+    Shares,
+    principal_components,
+    variance_parts,
+    variance_shares,
+    without_letter_means,
+)
 from utils.saved_activations import Answers, Floats
 from utils.stats import RESAMPLES, SEED, Estimate, bootstrap_mean
 
@@ -223,16 +230,27 @@ class LayerMeasures:
 
     Attributes:
         coordinates: on the two principal components, shape (2 * pairs, 2), matching first.
-        shares: what the variance consists of.
+        shares: of the variance, along components and directions.
         separation: how well held-out answers are told apart.
+        without_letters: the same coordinates once each letter's mean has been taken away, and the
+            shares of these components in the variance that is left, shape (2,).
+        parts: what the variance comes from.
     """
 
     coordinates: Floats
     shares: Shares
     separation: Separation
+    without_letters: tuple[Floats, Floats]
+    parts: Parts
 
 
 def measure(answers: Answers) -> LayerMeasures:
     """Everything about one layer; at least two pairs, not all activations the same."""
     coordinates, components = principal_components(answers)
-    return LayerMeasures(coordinates, variance_shares(answers, components), separation(answers))
+    return LayerMeasures(
+        coordinates,
+        variance_shares(answers, components),
+        separation(answers),
+        principal_components(without_letter_means(answers)),
+        variance_parts(answers),
+    )

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 RESAMPLES = 2000
 SEED = 0
+# Drawn again, fewer questions than these repeat themselves: the interval would be no interval.
+FEWEST = 5
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,7 @@ class Estimate:
     """A mean over questions with its 95 % percentile-bootstrap interval.
 
     Attributes:
+        low, high: the interval; to be shown only where :attr:`has_interval`.
         n: questions with a score; ``missing`` is the number of those without one.
     """
 
@@ -23,6 +26,11 @@ class Estimate:
     high: float
     n: int
     missing: int = 0
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there are questions enough for an interval to mean anything."""
+        return self.n >= FEWEST
 
 
 def matching_share(a_prob: float, b_prob: float, letter: str | None) -> float:

@@ -23,12 +23,14 @@ COLUMNS = ("mean", "low95", "high95", "n")
 def text_table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Estimate]]) -> bytes:
     """Tab-separated lines: the keys of a point, its mean, interval and number of questions.
 
-    Where any point lacks scores, a last column says how many.
+    Too few questions have no interval: dashes. Where any point lacks scores, a last column says
+    how many.
     """
     lacking = any(e.missing for _, e in rows)
     lines = ["\t".join([*header, *COLUMNS, *(["missing"] if lacking else [])])]
     for keys, e in rows:
-        numbers = [f"{e.mean:.6f}", f"{e.low:.6f}", f"{e.high:.6f}", str(e.n)]
+        interval = [f"{e.low:.6f}", f"{e.high:.6f}"] if e.has_interval else ["-", "-"]
+        numbers = [f"{e.mean:.6f}", *interval, str(e.n)]
         numbers += [str(e.missing)] if lacking else []
         lines.append("\t".join([*map(one_line, keys), *numbers]))
     return ("\n".join(lines) + "\n").encode()
@@ -61,10 +63,13 @@ def tex_table(
         r"\midrule",
     ]
     for label, cells in rows:
-        texts = [
-            "--" if e is None else rf"{e.mean:.3f} {{\scriptsize [{e.low:.3f}, {e.high:.3f}]}}"
-            for e in cells
-        ]
-        lines.append(" & ".join([tex_text(label), *texts]) + r" \\")
+        lines.append(" & ".join([tex_text(label), *map(_tex_cell, cells)]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     return ("\n".join(lines) + "\n").encode()
+
+
+def _tex_cell(e: Estimate | None) -> str:
+    if e is None:
+        return "--"
+    interval = rf" {{\scriptsize [{e.low:.3f}, {e.high:.3f}]}}" if e.has_interval else ""
+    return f"{e.mean:.3f}{interval}"

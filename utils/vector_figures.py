@@ -1,11 +1,12 @@
 """The figures of analyze_vectors.py: from vectors to pictures with their numbers beside them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
+from utils.contents import read_record
 from utils.durable import write_bytes
 from utils.heat_maps import HeatMap, columns_text, heat_map_figure, matrix_text, number
 from utils.paths import Paths
@@ -30,12 +31,27 @@ class VectorFigures:
         """The numbers of a figure that has just been saved at ``path``."""
         write_bytes(path.with_suffix(".txt"), text)
 
+    def _made_of(self, model: str, behaviors: Sequence[str]) -> str:
+        """A model, and from how many pairs its vectors were made, as far as records tell."""
+        counts = set()
+        for behavior in behaviors:
+            for layer in self.vectors.layers(model, behavior)[:1]:
+                path = self.paths.vector(behavior, layer, model, normalized=False)
+                inputs = (read_record(path) or {}).get("inputs")
+                counts.add(inputs.get("pairs") if isinstance(inputs, dict) else None)
+        numbers = sorted(n for n in counts if isinstance(n, int))
+        if not numbers or len(numbers) < len(counts):
+            return model
+        low, high = numbers[0], numbers[-1]
+        return f"{model}; vectors of {low if low == high else f'{low} to {high}'} pairs"
+
     def layers(self, model: str, behavior: str) -> None:
         """Heat map: cosine of every layer with every layer."""
         layers = self.vectors.layers(model, behavior)
         labels = [str(n) for n in layers]
         cosines = cosine_matrix(self.vectors.stack(model, behavior, layers))
-        title = f"{self.names[behavior]}: vectors of different layers\n{model}"
+        made_of = self._made_of(model, [behavior])
+        title = f"{self.names[behavior]}: vectors of different layers\n{made_of}"
         path = self.paths.figure(f"similarity_of_layers_model={model}", behavior)
         heat_map_figure(HeatMap(cosines, labels, title, axis="layer"), path)
         self._write(path, matrix_text("layer", labels, cosines))
@@ -49,7 +65,8 @@ class VectorFigures:
         layers = self.vectors.directed_layers(model, behavior)
         directions = unit(self.vectors.stack(model, behavior, layers))
         points, shares = principal_components(directions)
-        title = f"{self.names[behavior]}: layers, each vector at length 1\n{model}"
+        made_of = self._made_of(model, [behavior])
+        title = f"{self.names[behavior]}: layers, each vector at length 1\n{made_of}"
         path = self.paths.figure(f"pca_of_layers_model={model}", behavior)
         plane_figure(points, shares, layers, path, title)
         rows = [[str(n), *map(number, xy)] for n, xy in zip(layers, points, strict=True)]
@@ -65,7 +82,7 @@ class VectorFigures:
         cosines = self.vectors.mean_cosines([(model, b) for b in shown], layer)
         at = "" if layer is None else f"_layer={layer}"
         path = self.paths.figure(f"similarity_of_behaviors{at}_model={model}")
-        title = f"Behaviours, {at_layer(layer)}\n{model}"
+        title = f"Behaviours, {at_layer(layer)}\n{self._made_of(model, shown)}"
         heat_map_figure(HeatMap(cosines, [self.names[b] for b in shown], title), path)
         self._write(path, matrix_text("behavior", shown, cosines))
 
@@ -84,7 +101,7 @@ class VectorFigures:
         if len(shown) == 2:
             panels = [Courses(" and ".join(self.names[b] for b in shown), panels[0].lines)]
         path = self.paths.figure(f"similarity_of_behaviors_over_layers_model={model}")
-        title = f"Vectors of each behaviour and of the others\n{model}"
+        title = f"Vectors of each behaviour and of the others\n{self._made_of(model, shown)}"
         course_figure(panels, path, title=title, y_label="cosine similarity")
         pairs = [((model, a), (model, b)) for a, b in combinations(shown, 2)]
         rows = [[a[1], b[1], *row] for a, b in pairs for row in self._rows(a, b)]
@@ -167,9 +184,8 @@ class VectorFigures:
             if lines:
                 panels.append(Courses(title, lines))
         path = self.paths.figure(f"norms_model={model}")
-        course_figure(
-            panels, path, title=f"Norms of the vectors\n{model}", y_label="norm", log=True
-        )
+        title = f"Norms of the vectors\n{self._made_of(model, self.vectors.behaviors_of(model))}"
+        course_figure(panels, path, title=title, y_label="norm", log=True)
         table = [[k.behavior, str(k.layer), *[*values, ""][:2]] for k, values in rows.items()]
         self._write(path, columns_text(["behavior", "layer", "before", "after"], table))
 
