@@ -32,7 +32,7 @@ demo: $(VENV)/complete
 	$(BIN)/python plot_results.py --model $(MODEL) --type ab --layers $(DEMO_LAYER) --behaviors $(DEMO_BEHAVIORS) --artifacts_dir $(DEMO)
 
 test: $(VENV)/complete
-	$(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile tests
 
 # Many more cases of tests/test_fuzz.py than the suite tries.
 fuzz: $(VENV)/complete

@@ -161,9 +161,11 @@ def hints(args: argparse.Namespace, base: ResultName, found: Selected, paths: Pa
 
 def plot(args: argparse.Namespace) -> int:
     started = time.monotonic()
+    paths = arguments.get_paths(args)
+    ids = [b.id for b in behaviors.load_all(args.behaviors, paths)]
+    only = missing.take_only_model(args, ids, paths)
     weights = args.override_model_weights_path
     choice = choose_model(args.model, args.model_size, args.use_base_model, weights)
-    paths = arguments.get_paths(args)
     parts = arguments.variant_parts(args) | choice.result_parts()
     base = ResultName(layer=0, strength=0.0, behavior="", **parts, limit=args.limit)
     found = find(args, base, paths)
@@ -172,7 +174,6 @@ def plot(args: argparse.Namespace) -> int:
     if not any(s.shown for s in selections) and any(s.whole for s in selections):
         raise UserError(missing.not_these_message([s for s in selections if s.whole], hint))
     if not any(s.shown for s in selections):
-        ids = [b.id for b in behaviors.load_all(args.behaviors, paths)]
         raise UserError(missing.nothing_message(args, base, choice.label, ids, paths))
     hashes = {s.group: s.sources(paths) for s in selections if s.shown}
     every = {unit: every_behavior(args, replace(base, unit=unit), paths) for unit in found}
@@ -188,7 +189,7 @@ def plot(args: argparse.Namespace) -> int:
         text = report(args, plans)
         memory.keep(album.shown, text)
     script.print_written(album.written, time.monotonic() - started)
-    print(*filter(None, [text, hint]), sep="\n")
+    print(*filter(None, [text, only, hint]), sep="\n")
     return 0
 
 

@@ -62,7 +62,6 @@ def test_a_behaviour_without_any_result_is_hinted_at_only_if_asked_for(
     ("flags", "message"),
     [
         (("--model_size", "7b"), f"--model {MODEL}"),
-        ((), f"--model {MODEL}"),
         (("--model", MODEL, "--limit", 8), f"--model {MODEL}"),
         (("--model", MODEL, "--layers", 7), "there are layers 0-2, multipliers -1, 0, 1"),
         (("--model", MODEL, "--type", "truthful_qa"), "./prompting_with_steering.py --type truth"),
@@ -73,3 +72,22 @@ def test_what_there_is_instead_is_named_with_its_flag(
 ) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         call("plot_results", *desk.flags, *flags)
+
+
+def test_where_no_model_is_named_the_only_one_that_has_results_is_meant(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.plot("--layers", 0, 1)
+    before = desk.figures()
+    capsys.readouterr()
+    assert call("plot_results", *desk.flags, "--layers", 0, 1) == 0
+    said = capsys.readouterr().out
+    assert f"no model named; the only results are of --model {MODEL}" in said
+    assert desk.figures() == before
+
+
+def test_where_two_models_have_results_one_must_be_named(desk: Desk) -> None:
+    (path,) = desk.out.glob("results/calm/*layer=1_multiplier=1.0*")
+    path.with_name(path.name.replace(MODEL, "another")).write_bytes(path.read_bytes())
+    with pytest.raises(UserError, match=rf"--model {MODEL}; --model another|--model another; "):
+        call("plot_results", *desk.flags)

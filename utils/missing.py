@@ -3,11 +3,13 @@
 import argparse
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from utils import commands
+from utils.arguments import test_type
 from utils.cells import CELL_PARTS, Selection
 from utils.listing import numbered, shortened
-from utils.named_models import find_label
+from utils.named_models import BUNDLED, find_label
 from utils.paths import Paths, ResultName
 from utils.subsets import ranges
 
@@ -23,6 +25,42 @@ def _model_flags(name: ResultName) -> str:
         flags = f"--model {named.name if named else shlex.quote(label)}"
     flags += " --use_base_model" if base else ""
     return flags if name.limit is None else f"{flags} --limit {name.limit}"
+
+
+def take_only_model(args: argparse.Namespace, ids: Iterable[str], paths: Paths) -> str | None:
+    """Where no model is named, and there are results of one only, name that one in ``args``.
+
+    Args:
+        args: the command line; changed.
+        ids: the behaviours that are looked at.
+        paths: where.
+
+    Returns:
+        A line that says so; ``None`` if nothing was changed.
+    """
+    if args.model or args.model_size or args.use_base_model:
+        return None
+    kind = test_type(args)
+    names = (n for b in ids for n in paths.results_of(b) if n.type == kind)
+    models = {
+        replace(
+            ResultName(0, 0.0, "", kind),
+            model=n.model,
+            model_size=n.model_size,
+            use_base_model=n.use_base_model,
+        )
+        for n in names
+        if n.limit == args.limit
+    }
+    if len(models) != 1 or (only := models.pop()).model == BUNDLED.label:
+        return None
+    if only.model is None:
+        args.model_size, args.use_base_model = only.model_size, bool(only.use_base_model)
+    else:
+        named = find_label(only.model.removesuffix("_base"))
+        args.model = named.name if named else only.model.removesuffix("_base")
+        args.use_base_model = only.model.endswith("_base")
+    return f"(no model named; the only results are of {_model_flags(only)})"
 
 
 def nothing_message(
