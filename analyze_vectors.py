@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils import arguments, commands, script
+from utils import arguments, commands, labels, script
 from utils.album import Album, Memory
 from utils.figure_files import add_format_argument, written_as
 from utils.paths import Paths
@@ -135,7 +135,7 @@ def plot(args: argparse.Namespace) -> int:
     from utils.vector_set import every_key, hashes_of, select
 
     flags = commands.folder_flags(args)
-    models = args.models and [arguments.last_part(m) for m in args.models]
+    models = args.models and [labels.last_part(m) for m in args.models]
     vectors, keys = select(
         paths, behaviors=args.behaviors, layers=args.layers, models=models, flags=flags
     )

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import behaviors
-from utils import arguments, script
+from utils import arguments, labels, script
 from utils.artifacts import fingerprint, must_make, save, torch_bytes
 from utils.contents import read_measured
 from utils.data import ABItem, load_ab_items
@@ -207,7 +207,7 @@ def plan(
     paths: Paths,
 ) -> tuple[list[Job], PromptSource]:
     """Check all inputs, the tokens included, and find what is not finished yet."""
-    label = arguments.limited_label(choice.label, args.limit)
+    label = labels.limited_label(choice.label, args.limit)
     chosen = [b.id for b in behaviors.load_all(args.behaviors, paths)]
     data = {b: paths.generate_data(b) for b in chosen}
     items = {b: load_ab_items(p, made_by=GET_DATA, limit=args.limit) for b, p in data.items()}
@@ -247,7 +247,7 @@ def main(args: argparse.Namespace) -> int:
     choice, shape = arguments.get_model(args)
     layers = arguments.check_layers(args.layers, shape, choice.label)
     paths = arguments.get_paths(args)
-    label = arguments.limited_label(choice.label, args.limit)
+    label = labels.limited_label(choice.label, args.limit)
     jobs, source = plan(args, choice, shape, layers, paths)
     if args.show_tokens:
         print(show_tokens(jobs[0].prompts[0], source.tokenizer, read="the letter's token"))

@@ -23,7 +23,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from utils import arguments, script
+from utils import arguments, labels, script
 from utils.artifacts import must_make, save, torch_bytes
 from utils.contents import read_measured
 from utils.errors import UserError
@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="behaviours over which the mean norm is taken (default: those of the first "
         "normalisation of the model)",
     )
-    arguments.add_label_arguments(parser)
+    labels.add_label_arguments(parser)
     arguments.add_overwrite_argument(parser)
     arguments.add_limit_argument(
         parser, "the vectors of a quick try with the same --limit (default: all vectors)"
@@ -73,8 +73,8 @@ def find_vectors(
     found: dict[str, list[str]] = defaultdict(list)
     for behavior in behaviors:
         for label in sorted({label for _, label in paths.vectors_of(behavior)}):
-            of_model = model is None or label == arguments.limited_label(model, limit)
-            if of_model and label.endswith(arguments.limited_label("", limit)):
+            of_model = model is None or label == labels.limited_label(model, limit)
+            if of_model and label.endswith(labels.limited_label("", limit)):
                 found[label].append(behavior)
     if not found:
         named = "" if model is None else f" of {model}"
@@ -98,8 +98,8 @@ def normalize(
     members = references.members(behavior, layer)
     target = references.mean_norm(layer, members)
     read = {b: references.raw(b, layer) for b in sorted({*members, behavior})}
-    origins = {b: recorded_origin(raw.path) for b, raw in read.items()}
-    check_alike({read[b].path: origin for b, origin in origins.items()}, "normalised")
+    origins = {b: recorded_origin(references.path(b, layer)) for b in read}
+    check_alike({references.path(b, layer): o for b, o in origins.items()}, "normalised")
     own = read[behavior]
     inputs: dict[str, Any] = {
         "kind": "normalized vector",
@@ -111,11 +111,11 @@ def normalize(
         inputs["vector"] = own.sha256
     path = paths.vector(behavior, layer, label, normalized=True)
     # what was measured of a raw vector's layer holds for the normalised one
-    known = read_measured(own.path)
+    known = read_measured(references.path(behavior, layer))
     measured = {k: v for k, v in known.items() if k == "residual_norm"}
     if not must_make(path, inputs, overwrite=overwrite, measures=measured):
         return [], target, members
-    data = torch_bytes((own.vector.double() * (target / own.norm)).float())
+    data = torch_bytes((own.tensor.double() * (target / own.norm)).float())
     made = Made(path, data, inputs, measured, origins[behavior].recorded())
     return [made], target, members
 
@@ -155,7 +155,7 @@ def main(args: argparse.Namespace) -> int:
     paths = arguments.get_paths(args)
     known = paths.behaviors_with_vectors()
     check_known([*(args.behaviors or []), *(args.reference or [])], known)
-    found = find_vectors(args.behaviors or known, arguments.model_label(args), args.limit, paths)
+    found = find_vectors(args.behaviors or known, labels.model_label(args), args.limit, paths)
     made: list[Made] = []
     lines: list[str] = []
     for label, has in found.items():

@@ -33,7 +33,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils import arguments, script
+from utils import arguments, labels, script
 from utils.album import Album, Memory
 from utils.artifacts import fingerprint
 from utils.figure_files import add_format_argument, written_as
@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
     arguments.add_layers_argument(parser, default="all found")
-    arguments.add_label_arguments(parser)
+    labels.add_label_arguments(parser)
     arguments.add_redraw_argument(parser)
     add_format_argument(parser)
     arguments.add_folder_arguments(parser)

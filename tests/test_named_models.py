@@ -17,7 +17,7 @@ from hub_server import Files, serve
 from running import ROOT
 from small_gguf import PARTS, row_of, write_gguf, write_wheels
 
-from utils import arguments
+from utils import arguments, labels
 from utils.errors import UserError
 from utils.gguf_conversion import named_folder
 from utils.model_files import gguf_file
@@ -257,7 +257,7 @@ def test_a_row_is_chosen_by_its_name_and_known_without_fetching_it(
     assert not cache.exists()
     flags = "" if row == BUNDLED else f" --model {row.name}"
     assert model_flags(row.label) == flags
-    assert arguments.last_part(row.name) == row.label
+    assert labels.last_part(row.name) == row.label
 
 
 @pytest.mark.parametrize(

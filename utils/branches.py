@@ -13,7 +13,7 @@ Attention is causal and steering changes no token before the tail, so each branc
 the numbers of a forward pass of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,3 +175,14 @@ def length_batches(costs: Sequence[tuple[Any, int]], *, extra: int, budget: int)
                 continue
         batches.append([index])
     return batches
+
+
+def grouped(order: Sequence[int], size: int, key: Callable[[int], Hashable]) -> list[list[int]]:
+    """Consecutive runs of at most ``size`` items with the same key."""
+    groups: list[list[int]] = []
+    for item in order:
+        if groups and len(groups[-1]) < size and key(groups[-1][0]) == key(item):
+            groups[-1].append(item)
+        else:
+            groups.append([item])
+    return groups

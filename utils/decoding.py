@@ -6,7 +6,7 @@ rows decode together and leave the batch at their end token.
 """
 
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from utils.branches import length_batches
+from utils.branches import grouped, length_batches
 from utils.check_notes import SelfTest
 from utils.generation import end_tokens, generate
 from utils.one_pass import Steer, batched_logits, slow_logits
@@ -102,7 +102,7 @@ class GreedyGrid:
         costs = [(g, len(p.ids)) for g, p in zip(self.groups, prompts, strict=True)]
         order = length_batches(costs, extra=0, budget=1)
         size = max(1, self.rows // len(self.steers))
-        self.batches = _grouped([i for (i,) in order], size, lambda i: self.groups[i])
+        self.batches = grouped([i for (i,) in order], size, lambda i: self.groups[i])
 
     def _groups(self) -> list[tuple[int, int, int]]:
         """For each prompt: regime of its frequencies, tail, and a number of its own if alone.
@@ -290,14 +290,3 @@ class GreedyGrid:
                 rows, ids = rows.select(keep.to(ids.device)), ids[keep.to(ids.device)]
         found = [Answer(tuple(t), m) for t, m in zip(tokens, margins, strict=True)]
         return [found[i : i + len(steers)] for i in range(0, count, len(steers))]
-
-
-def _grouped(order: Sequence[int], size: int, key: Callable[[int], Hashable]) -> list[list[int]]:
-    """Consecutive runs of at most ``size`` items with the same key."""
-    groups: list[list[int]] = []
-    for item in order:
-        if groups and len(groups[-1]) < size and key(groups[-1][0]) == key(item):
-            groups[-1].append(item)
-        else:
-            groups.append([item])
-    return groups

@@ -8,27 +8,15 @@ behaviours; files that came from elsewhere are taken to have been normalised tog
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
-from utils.contents import load_vector, read_record
+from utils.contents import read_record
 from utils.errors import UserError
 from utils.listing import did_you_mean, shortened
 from utils.models import choose_model
 from utils.paths import Paths, ResultName
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from utils.stored_vector import StoredVector, read_vector
 
 Members = tuple[str, ...]
-
-
-class RawVector(NamedTuple):
-    """A vector as it was read, the SHA-256 of its file, and its length in float64."""
-
-    path: Path
-    vector: "Tensor"
-    sha256: str
-    norm: float
 
 
 @dataclass
@@ -62,21 +50,23 @@ class References:
                 elif isinstance(found := record["inputs"].get("vectors"), dict):
                     self.recorded[behavior, layer] = tuple(sorted(found))
         self._foreign = tuple(sorted(set(foreign)))
-        self._read: dict[tuple[str, int], RawVector] = {}
+        self._read: dict[tuple[str, int], StoredVector] = {}
 
-    def raw(self, behavior: str, layer: int) -> RawVector:
+    def path(self, behavior: str, layer: int) -> Path:
+        """Where a raw vector of the model lies."""
+        return self.paths.vector(behavior, layer, self.label, normalized=False)
+
+    def raw(self, behavior: str, layer: int) -> StoredVector:
         """A raw vector of the model, read once.
 
         Raises:
             UserError: missing, damaged or zero.
         """
         if (behavior, layer) not in self._read:
-            path = self.paths.vector(behavior, layer, self.label, normalized=False)
-            vector, sha256 = load_vector(path, made_by="./generate_vectors.py")
-            norm = float(vector.double().norm())
-            if norm == 0:
+            read = read_vector(self.path(behavior, layer), made_by="./generate_vectors.py")
+            if read.norm == 0:
                 raise UserError(f"layer {layer} of {self.label}: the vector of {behavior} is zero")
-            self._read[behavior, layer] = RawVector(path, vector, sha256, norm)
+            self._read[behavior, layer] = read
         return self._read[behavior, layer]
 
     def mean_norm(self, layer: int, members: Members) -> float:
@@ -85,11 +75,7 @@ class References:
         Raises:
             UserError: one is missing, damaged or zero.
         """
-        lacking = [
-            b
-            for b in members
-            if not self.paths.vector(b, layer, self.label, normalized=False).exists()
-        ]
+        lacking = [b for b in members if not self.path(b, layer).exists()]
         if lacking:
             raise UserError(
                 f"the mean norm of {self.label} is over {shortened(members)}, and layer {layer} "

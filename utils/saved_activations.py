@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import behaviors
-from utils import arguments, commands
+from utils import commands, labels
 from utils.contents import load_torch, read_record, read_verified
 from utils.data import load_ab_items
 from utils.errors import UserError
@@ -117,7 +117,7 @@ def find_sources(args: argparse.Namespace, paths: Paths) -> list[Source]:
 
     Args:
         args: ``behaviors``, ``layers`` (``None``: all that are saved), the model flags of
-            :func:`utils.arguments.add_label_arguments` and the folders.
+            :func:`utils.labels.add_label_arguments` and the folders.
         paths: where to look.
 
     Raises:
@@ -127,7 +127,7 @@ def find_sources(args: argparse.Namespace, paths: Paths) -> list[Source]:
     """
     if any(n < 0 for n in args.layers or []):
         raise UserError("--layers: layers are counted from 0")
-    label = arguments.model_label(args)
+    label = labels.model_label(args)
     saved = paths.saved_activations()
     found: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     for behavior in dict.fromkeys(args.behaviors or saved):
@@ -163,7 +163,7 @@ def _nothing(
     paths: Paths,
 ) -> str:
     """Why there is nothing to draw of a behaviour, or of any; one that does not exist raises."""
-    label = arguments.model_label(args)
+    label = labels.model_label(args)
     if behavior is not None and behavior not in saved:
         behaviors.load(behavior, paths)
     looked_at = saved.values() if behavior is None else [saved.get(behavior, [])]

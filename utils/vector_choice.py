@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from utils import arguments, commands
+from utils import arguments, commands, labels
 from utils.dose import SteeringVector, residual_norm
 from utils.errors import UserError
 from utils.listing import shortened
@@ -22,8 +22,8 @@ def vectors_label(
     Under ``--limit`` they are those of the same try, if it has made any.
     """
     if args.override_vector_model is not None:
-        return arguments.last_part(args.override_vector_model) or choice.label
-    tried = arguments.limited_label(choice.label, args.limit)
+        return labels.last_part(args.override_vector_model) or choice.label
+    tried = labels.limited_label(choice.label, args.limit)
     found = {model for _, model in paths.vectors_of(behavior, normalized=True)}
     return tried if tried in found else choice.label
 
