@@ -47,9 +47,9 @@ def common(pairs: Path, tiny_folder: Path) -> list[object]:
 
 
 def curve_of(folder: Path) -> tuple[list[list[float]], list[list[float]]]:
-    """The numbers of the curve's two tables."""
+    """The numbers of the curve's two tables; what was done stands below them."""
     (path,) = folder.rglob("finetune_*.txt")
-    blocks = path.read_text().split("\n\n")
+    blocks = path.read_text().split("\n\n")[:2]
     tables = [[list(map(float, line.split())) for line in b.splitlines()[1:]] for b in blocks]
     assert all(tables), "a table without a row"
     return tables[0], tables[1]

@@ -220,7 +220,7 @@ def test_no_model_cache_gives_the_same_vectors_and_keeps_nothing(
     options = ["--layers", 0, 2, "--behaviors", "calm", "--model", source]
     options += ["--datasets_dir", datasets]
     call("generate_vectors", *options, "--artifacts_dir", tmp_path / "a", "--no_model_cache")
-    assert {p.name for p in cache.iterdir()} == {"hashes", "templates"}
+    assert {p.name for p in cache.iterdir()} == {"hashes", "notes", "templates"}
     call("generate_vectors", *options, "--artifacts_dir", tmp_path / "b")
     assert known_folder(source) is not None
     files = sorted((tmp_path / "a").rglob("vec_*.pt"))

@@ -135,8 +135,12 @@ def test_missing_scores_are_counted_in_table_and_figure(
     assert texts
     header, *lines = (line.split("\t") for line in texts[0].read_text().splitlines())
     assert header[-2:] == ["n", "missing"]
-    assert [line[-2:] for line in lines] == [["4", "1"]] * 3
-    assert "-1:1 0:1 1:1" in capsys.readouterr().out
+    # the scores of three multipliers, and as many changes
+    assert [line[-2:] for line in lines] == [["4", "1"]] * 6
+    said = capsys.readouterr().out
+    assert "without a score: calm 1 at \N{MINUS SIGN}1, 1 at 0, 1 at +1" in said
+    (summary,) = (bench.paths.artifacts / "analysis").glob("summary_*.md")
+    assert "-1:1 0:1 1:1" in summary.read_text()
 
 
 # --- other dialects

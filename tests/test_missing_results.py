@@ -87,7 +87,7 @@ def test_where_no_model_is_named_the_only_one_that_has_results_is_meant(
 
 
 def test_where_two_models_have_results_one_must_be_named(desk: Desk) -> None:
-    (path,) = desk.out.glob("results/calm/*layer=1_multiplier=1.0*")
+    (path,) = desk.paths.artifacts.glob("results/calm/*layer=1_multiplier=1.0*")
     path.with_name(path.name.replace(MODEL, "another")).write_bytes(path.read_bytes())
     with pytest.raises(UserError, match=rf"--model {MODEL}; --model another|--model another; "):
         call("plot_results", *desk.flags)

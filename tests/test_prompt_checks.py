@@ -76,7 +76,7 @@ def test_the_script_refuses_it_before_the_work_and_takes_what_it_names(
     for part in (str(data), f"{longest} tokens", "give --max_new_tokens 6 at most"):
         assert part in str(raised.value)
     assert call("prompting_with_steering", *options, "--max_new_tokens", 6) == 0
-    assert len(artifacts(tmp_path / "out")) == 1
+    assert len(artifacts(tmp_path / "out" / "results")) == 1
     with pytest.raises(UserError, match="give --max_new_tokens 6 at most"):
         call("prompting_with_steering", *options, "--max_new_tokens", 7)
 

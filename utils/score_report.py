@@ -14,7 +14,7 @@ BEST = "(best of the layers shown, chosen and measured on the same questions)"
 
 def score_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
     """Each behaviour at its best layer, or the one there is: scores, and the change with 95 %."""
-    rows, shown, several = [], [], False
+    rows, shown, several, unscored = [], [], False, []
     for subject in subjects:
         table, top = subject.tables[0], subject.top
         if top is None:
@@ -24,6 +24,10 @@ def score_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
         ends = sorted({table.swept_strengths[0], 0.0, table.swept_strengths[-1]})
         shown.append([signed(strength) for strength in ends])
         cells = [table.score((layer, strength)) for strength in ends]
+        missing = {x: e.missing for x, e in zip(ends, cells, strict=True) if e and e.missing}
+        if missing:
+            counts = ", ".join(f"{count} at {signed(x)}" for x, count in missing.items())
+            unscored.append(f"without a score: {subject.behavior.id} {counts}")
         scores = ["-" if e is None else f"{e.mean:.3f}" for e in cells]
         scores += [""] * (3 - len(scores))
         rows.append([subject.behavior.id, str(layer), *scores, _with_interval(change)])
@@ -34,7 +38,7 @@ def score_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
     header = ["behaviour", "layer", *titles, "change [95 %]"]
     rows = [[*row[: 2 + len(titles)], row[-1]] for row in rows]
     text = plain_table(header, rows, title=f"{test.score_name} by {unit}")
-    return f"{text}\n{BEST}" if several else text
+    return "\n".join([text, *unscored, *([BEST] if several else [])])
 
 
 def answers_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
