@@ -145,10 +145,8 @@ def plot(args: argparse.Namespace) -> int:
     every = {"every": {str(tuple(key)): "" for key in every_key(paths)}}
     shown = {"shown": {str(tuple(key)): digest for key, digest in hashes.items()}}
     memory = Memory(paths, "vectors", request, every | shown)
-    text, album = memory.printed(), Album[Any](paths, overwrite=args.overwrite)
-    if text is None:
-        text = draw(args, vectors, keys, hashes, names, album)
-        memory.keep(album.shown, text)
+    album = Album[Any](paths, overwrite=args.overwrite)
+    text = memory.text(album, lambda: draw(args, vectors, keys, hashes, names, album))
     script.print_written(album.written, time.monotonic() - started)
     print(text)
     return 0

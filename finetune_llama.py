@@ -125,7 +125,6 @@ def plan(
     prompts = [prompt_format.letter_prompt(item.question, LETTERS) for item in tests]
     named = check_prompts(learned, shape.context, data)
     check_prompts(prompts, shape.context, test.data(paths, behavior))
-    at = ("pos", "neg").index(args.direction)
     device = pick_device(args.device).type
     kept = precision(args.dtype, device, adapter=args.lora_rank is not None)
     inputs = {
@@ -151,7 +150,10 @@ def plan(
         target=target,
         figure=check_name(paths.figure(f"finetune_{stem}_model={choice.label}", behavior)),
         inputs=inputs,
-        examples=[Example(p.ids, list(p.letters.values())[at]) for p in learned],
+        examples=[
+            Example(p.ids, list(p.letters.values())[("pos", "neg").index(args.direction)])
+            for p in learned
+        ],
         held_out=HeldOut(tests, prompts),
         tokenizer=tokenizer,
         state=(state := paths.finetuning_state(target)),

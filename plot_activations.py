@@ -151,10 +151,8 @@ def plot(args: argparse.Namespace) -> int:
     request = {"names": names, "layers": args.layers, "model": args.model, "letters": letters}
     every = {b: fingerprint({"cells": cells}) for b, cells in paths.saved_activations().items()}
     memory = Memory(paths, "activations", request, hashes | {"every": every})
-    text, album = memory.printed(), Album[Any](paths, overwrite=args.overwrite)
-    if text is None:
-        text = draw(sources, names, hashes, album)
-        memory.keep(album.shown, text)
+    album = Album[Any](paths, overwrite=args.overwrite)
+    text = memory.text(album, lambda: draw(sources, names, hashes, album))
     script.print_written(album.written, time.monotonic() - started)
     print(text)
     return 0

@@ -178,16 +178,18 @@ def plot(args: argparse.Namespace) -> int:
     hashes = {s.group: s.sources(paths) for s in selections if s.shown}
     every = {unit: every_behavior(args, replace(base, unit=unit), paths) for unit in found}
     memory = remembered(args, base, found, hashes, every, paths)
-    text, album = memory.printed(), Album[Any](paths, overwrite=args.overwrite)
-    if text is None:
+    album = Album[Any](paths, overwrite=args.overwrite)
+
+    def drawn() -> str:
         from utils.figure_plan import plans_of
 
         plans = plans_of(args, base, found, hashes, every, paths)
         if not args.summary and not any(each.subjects for each in plans):
             raise UserError(missing.unjudged_message(args, choice.label))
         draw(args, plans, album)
-        text = report(args, plans)
-        memory.keep(album.shown, text)
+        return report(args, plans)
+
+    text = memory.text(album, drawn)
     script.print_written(album.written, time.monotonic() - started)
     print(*filter(None, [text, only, hint]), sep="\n")
     return 0

@@ -15,7 +15,6 @@ import torch
 from tqdm import tqdm
 
 from llama_wrapper import LlamaWrapper
-from utils.contents import load_tensor
 from utils.data import load_ab_items
 from utils.dose import SteeringVector, residual_norm
 from utils.grid import LetterGrid
@@ -23,7 +22,7 @@ from utils.models import choose_model
 from utils.one_pass import Steer, letter_probabilities, slow_last_token_outputs, slow_logits
 from utils.pairs import PairOutputs
 from utils.paths import DOSE, REPOSITORY, Paths
-from utils.stored_vector import StoredVector
+from utils.stored_vector import StoredVector, read_vector
 
 DOSES = (-0.4, -0.2, 0.2, 0.4)
 BEHAVIOR = "refusal"
@@ -36,7 +35,7 @@ def all_steers(wrapper: LlamaWrapper, label: str) -> list[Steer]:
     steers = []
     for layer in range(wrapper.n_layers):
         path = PATHS.vector(BEHAVIOR, layer, label, normalized=True)
-        vector = load_tensor(path, made_by="generate_vectors.py, normalize_vectors.py")
+        vector = read_vector(path, made_by="generate_vectors.py, normalize_vectors.py").tensor
         h = residual_norm(PATHS, BEHAVIOR, layer, [label])
         scale = SteeringVector(StoredVector.of(vector), h)
         steers += [Steer(layer, scale.multiplier(dose, DOSE) * vector) for dose in DOSES]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from utils import vector_sums
 from utils.artifacts import State, fingerprint, must_make, save, state, torch_bytes
-from utils.contents import load_tensor, sha256_bytes, sha256_file, verify
+from utils.contents import sha256_bytes, sha256_file, verify
 from utils.durable import write_bytes
 from utils.errors import UserError
 from utils.grid import LetterGrid
@@ -28,6 +28,7 @@ from utils.json_files import json_bytes
 from utils.one_pass import Readings
 from utils.pairs import PairOutputs
 from utils.paths import record_path
+from utils.stored_vector import read_vector
 
 INPUTS = {"kind": "vector", "model": "tiny", "layer": 3, "data": "abc"}
 
@@ -290,14 +291,14 @@ def test_a_plain_vector_is_read_as_float32(
 ) -> None:
     vector = torch.linspace(-2, 2, 9, dtype=dtype)
     write(vector, vector_file)
-    found = load_tensor(vector_file, made_by="-", width=9)
+    found = read_vector(vector_file, made_by="-", width=9).tensor
     assert found.dtype == torch.float32
     assert torch.equal(found, vector.float())
 
 
 def test_a_missing_vector_names_the_command(vector_file: Path) -> None:
     with pytest.raises(UserError) as caught:
-        load_tensor(vector_file, made_by="./generate_vectors.py --layers 3")
+        read_vector(vector_file, made_by="./generate_vectors.py --layers 3")
     assert str(vector_file) in str(caught.value)
     assert "Make it with: ./generate_vectors.py --layers 3" in str(caught.value)
 
@@ -311,7 +312,7 @@ def test_a_vector_cut_off_anywhere_is_named(
     for length in [*range(60), *range(60, len(whole), 9), len(whole) - 1]:
         vector_file.write_bytes(whole[:length])
         try:
-            load_tensor(vector_file, made_by="-")
+            read_vector(vector_file, made_by="-")
         except UserError as error:
             assert str(vector_file) in str(error), f"cut off at {length}"
         except Exception as error:  # noqa: BLE001 (which byte it was is what one wants to know)
@@ -326,7 +327,7 @@ def test_a_recorded_vector_with_one_changed_byte_is_named(vector_file: Path) -> 
     data[data.index(struct.pack("<f", 5.0))] ^= 1
     vector_file.write_bytes(data)
     with pytest.raises(UserError, match="not the file that its record describes"):
-        load_tensor(vector_file, made_by="-")
+        read_vector(vector_file, made_by="-")
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -334,10 +335,10 @@ def test_a_pickled_object_is_refused_and_not_run(vector_file: Path, tmp_path: Pa
     for write in (torch.save, old_format):
         write(Trap(tmp_path / "sprung"), vector_file)
         with pytest.raises(UserError, match="no plain tensor file"):
-            load_tensor(vector_file, made_by="-")
+            read_vector(vector_file, made_by="-")
     vector_file.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     with pytest.raises(UserError, match="no plain tensor file"):
-        load_tensor(vector_file, made_by="-")
+        read_vector(vector_file, made_by="-")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -367,7 +368,7 @@ def test_what_is_no_vector_of_this_model_is_refused_by_name(
 ) -> None:
     torch.save(value, vector_file)
     with pytest.raises(UserError, match=wanted) as caught:
-        load_tensor(vector_file, made_by="-", width=4)
+        read_vector(vector_file, made_by="-", width=4)
     assert str(vector_file) in str(caught.value)
 
 
@@ -375,7 +376,7 @@ def test_what_is_no_vector_of_this_model_is_refused_by_name(
 def test_garbage_is_no_vector(vector_file: Path, data: bytes) -> None:
     vector_file.write_bytes(data)
     with pytest.raises(UserError, match="no plain tensor file"):
-        load_tensor(vector_file, made_by="-")
+        read_vector(vector_file, made_by="-")
 
 
 # ---------------------------------------------------------------- journal

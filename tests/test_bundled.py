@@ -7,7 +7,7 @@ import torch
 from test_one_pass import slow_grid
 
 from llama_wrapper import LlamaWrapper
-from utils.contents import load_tensor, read_record, sha256_file
+from utils.contents import read_record, sha256_file
 from utils.data import load_ab_items
 from utils.grid import LetterGrid, deltas_of
 from utils.models import BUNDLED_LABEL, choose_model, read_shape
@@ -15,6 +15,7 @@ from utils.one_pass import Steer, letter_probabilities, slow_last_token_outputs,
 from utils.pairs import PairOutputs
 from utils.paths import REPOSITORY, Paths
 from utils.prompts import LetterPrompt
+from utils.stored_vector import read_vector
 from utils.weights_identity import weights_fingerprint
 
 pytestmark = pytest.mark.bundled
@@ -33,7 +34,9 @@ def prompts_of(
 
 def vectors_of(behavior: str) -> dict[int, torch.Tensor]:
     paths = {n: PATHS.vector(behavior, n, BUNDLED_LABEL, normalized=True) for n in LAYERS}
-    return {n: load_tensor(path, made_by="make vectors", width=576) for n, path in paths.items()}
+    return {
+        n: read_vector(path, made_by="make vectors", width=576).tensor for n, path in paths.items()
+    }
 
 
 def test_shape_and_token_positions(bundled: LlamaWrapper) -> None:

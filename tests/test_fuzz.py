@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import behaviors
 from utils.artifacts import save, torch_bytes
-from utils.contents import load_tensor, read_record, verify
+from utils.contents import read_record, verify
 from utils.data import load_ab_items, load_open_items
 from utils.errors import UserError
 from utils.evaluation import TESTS, read_results
@@ -28,6 +28,7 @@ from utils.journal import Journal, read_journal
 from utils.json_files import json_bytes
 from utils.judge_reply import read_reply
 from utils.paths import Paths, ResultName, record_path
+from utils.stored_vector import read_vector
 
 EXAMPLES = int(os.environ.get("CAA_FUZZ", "150"))
 fuzz = settings(
@@ -183,11 +184,11 @@ def test_a_vector_is_the_one_recorded_or_refused(
     path = tmp_path_factory.getbasetemp() / "vec_layer_0_m.pt"
     save(path, VECTOR_BYTES, {"seed": 0})
     path.write_bytes(data)
-    found = read(lambda: load_tensor(path, made_by=".", width=8))
+    found = read(lambda: read_vector(path, made_by=".", width=8).tensor)
     assert refused(found) == (data != VECTOR_BYTES)
     # without a record it is a finite vector of this width, whatever it says
     record_path(path).unlink()
-    found = read(lambda: load_tensor(path, made_by=".", width=8))
+    found = read(lambda: read_vector(path, made_by=".", width=8).tensor)
     assert refused(found) or (found.shape == (8,) and bool(found.isfinite().all()))
 
 

@@ -20,6 +20,7 @@ from utils.figure_files import FORMATS, pictures
 from utils.json_files import NOT_JSON, json_bytes
 from utils.listing import shortened
 from utils.paths import Paths
+from utils.remembered import code_version
 
 DRAWING = 2
 """Version of the drawing code: a higher number draws every figure again."""
@@ -212,7 +213,7 @@ class Memory:
     ) -> None:
         self.paths = paths
         formats = [path.suffix for path in pictures(Path("figure.png"))]
-        asked = dict(request) | {"drawing": DRAWING, "formats": formats}
+        asked = dict(request) | {"code": code_version(), "formats": formats}
         self.path = paths.drawn(kind, json.dumps(asked, sort_keys=True, default=str))
         self.now: dict[str, Any] = {"request": asked, "sources": sources}
 
@@ -225,6 +226,14 @@ class Memory:
             return str(found["printed"]) if same else None
         except (OSError, KeyError, TypeError, AttributeError, *NOT_JSON):
             return None
+
+    def text(self, album: Album[Any], draw: Callable[[], str]) -> str:
+        """What is to be printed; drawn, kept and printed anew where anything has changed."""
+        text = self.printed()
+        if text is None:
+            text = draw()
+            self.keep(album.shown, text)
+        return text
 
     def keep(self, figures: Iterable[Path], printed: str) -> None:
         """Remember what has been drawn and printed."""

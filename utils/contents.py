@@ -144,25 +144,6 @@ def load_torch(source: Path | Contents) -> Any:
         raise UserError(f"{contents.path} is damaged or no plain tensor file: {reason}") from error
 
 
-def load_vector(
-    path: Path, *, made_by: str, width: int | None = None
-) -> "tuple[torch.Tensor, str]":
-    """Read a 1-D vector, float32, and the SHA-256 of its file.
-
-    Args:
-        path: a file that holds one plain tensor.
-        made_by: the command that makes it, for the message if it is missing.
-        width: the expected length, if known.
-
-    Raises:
-        UserError: missing, truncated, a pickled object, not 1-D, not finite, or of another width.
-    """
-    if not path.exists():
-        raise UserError(f"missing vector {path}\nMake it with: {made_by}")
-    contents = read_verified(path)
-    return parse_vector(contents, width=width), contents.sha256
-
-
 def parse_vector(contents: Contents, *, width: int | None = None) -> "torch.Tensor":
     """The 1-D vector in the bytes of a file, float32.
 
@@ -193,11 +174,6 @@ def check_width(path: Path, found: int, width: int | None) -> None:
             f"{path} has width {found}, the model's residual stream has {width}: "
             "it belongs to another model"
         )
-
-
-def load_tensor(path: Path, *, made_by: str, width: int | None = None) -> "torch.Tensor":
-    """:func:`load_vector` without the hash."""
-    return load_vector(path, made_by=made_by, width=width)[0]
 
 
 def read_json(source: Path | Contents) -> Any:

@@ -5,6 +5,7 @@ import argparse
 from utils.errors import UserError
 from utils.models import choose_model
 from utils.named_models import find_named
+from utils.paths import ResultName
 
 
 def add_label_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,3 +49,10 @@ def last_part(name: str | None) -> str | None:
 def limited_label(label: str, limit: int | None) -> str:
     """A model's name in file names; under ``--limit`` it says so."""
     return label if limit is None else f"{label}_limit={limit}"
+
+
+def model_of(name: ResultName) -> str | None:
+    """The model of a result."""
+    if name.model_size is None:
+        return name.model
+    return choose_model(None, name.model_size, bool(name.use_base_model)).label

@@ -79,7 +79,7 @@ def change_bars(
             axes.set_ylim(rows - 0.4, -0.6)
             axes.set_title(f"layer {layer}", loc="left")
         figure.supxlabel("change of the probability", fontsize=STYLE["font.size"])
-        return _finished(figure, title)
+        return finished(figure, title)
 
 
 def letter_bars(
@@ -128,7 +128,7 @@ def letter_bars(
         grid.flat[-1].set_xlabel(f"layer ({PART_TITLES[part]} read through the logit lens)")
         handles, labels = grid.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, title="multiplier", loc="outside right upper", frameon=False)
-        return _finished(figure, title)
+        return finished(figure, title)
 
 
 def token_bars(
@@ -156,7 +156,7 @@ def token_bars(
         axes.set_axisbelow(True)
         axes.grid(axis="x", visible=False)
         axes.set_ylabel(y_label)
-        return _finished(figure, title)
+        return finished(figure, title)
 
 
 def _bars(
@@ -172,7 +172,8 @@ def _bars(
     axes.grid(axis="y", visible=False)
 
 
-def _finished(figure: Figure, title: str) -> bytes:
+def finished(figure: Figure, title: str) -> bytes:
+    """A figure under its title, as PNG."""
     figure.suptitle(title, fontsize=STYLE["axes.titlesize"], x=0.02, ha="left")
     return png(figure)
 

@@ -36,11 +36,6 @@ from utils.weight_files import check_model_folder
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
 
-# On Hopper and later torch prefers cuDNN's attention, which builds a plan for every new number
-# of tokens: of 12.5 s for 100 new tokens of 350 rows (7B, H200) that was 8.7 s. torch reads this
-# at the first attention of a process; a value that the user has set stays.
-os.environ.setdefault("TORCH_CUDNN_SDPA_DEPRIORITIZED", "1")
-
 
 def pick_device(device: str) -> torch.device:
     """``auto`` is the first accelerator, or the CPU; each process of a launch takes its own.
@@ -178,6 +173,11 @@ def load_model(
             that do not go together.
     """
     place = pick_device(device)
+    if place.type == "cuda":
+        # On Hopper and later torch prefers cuDNN's attention, which builds a plan for every new
+        # number of tokens: of 12.5 s for 100 new tokens of 350 rows (7B, H200) that was 8.7 s.
+        # torch reads this at a process's first attention; a value that the user has set stays.
+        os.environ.setdefault("TORCH_CUDNN_SDPA_DEPRIORITIZED", "1")
     source, options = _source(choice)
     options["dtype"] = pick_dtype(dtype, place)
     options |= _placement(choice, place, options["dtype"], load_in, device_map)

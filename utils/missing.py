@@ -8,6 +8,7 @@ from dataclasses import replace
 from utils import commands
 from utils.arguments import test_type
 from utils.cells import CELL_PARTS, Selection
+from utils.labels import model_of
 from utils.listing import numbered, shortened
 from utils.named_models import BUNDLED, find_label
 from utils.paths import Paths, ResultName
@@ -158,13 +159,9 @@ def _layers_with_vectors(found: Iterable[Selection], paths: Paths) -> set[int]:
     layers: set[int] = set()
     for selection in found:
         name = selection.name
-        label = name.model or _llama(name)
+        label = model_of(name)
         layers |= {n for n, model in paths.vectors_of(name.behavior) if model == label}
     return layers
-
-
-def _llama(name: ResultName) -> str:
-    return f"Llama-2-{name.model_size}{'' if name.use_base_model else '-chat'}-hf"
 
 
 def _variant_flags(args: argparse.Namespace) -> str:

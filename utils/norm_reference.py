@@ -11,8 +11,8 @@ from pathlib import Path
 
 from utils.contents import read_record
 from utils.errors import UserError
+from utils.labels import model_of
 from utils.listing import did_you_mean, shortened
-from utils.models import choose_model
 from utils.paths import Paths, ResultName
 from utils.stored_vector import StoredVector, read_vector
 
@@ -143,9 +143,7 @@ class References:
     def _uses_vectors(self, name: ResultName) -> bool:
         if name.strength == 0:
             return False
-        size, base = name.model_size, bool(name.use_base_model)
-        own = name.model if size is None else choose_model(None, size, base).label
-        return (name.override_vector_model or own) == self.label
+        return (name.override_vector_model or model_of(name)) == self.label
 
 
 def check_known(asked: Iterable[str], known: Sequence[str]) -> None:

@@ -52,7 +52,7 @@ def keep(kind: str, key: Mapping[str, Any], value: Any) -> None:
 
 
 def _whole_key(kind: str, key: Mapping[str, Any]) -> Any:
-    found = {"note": _VERSION, "kind": kind, "code": _code(), "versions": _versions()}
+    found = {"note": _VERSION, "kind": kind, "code": code_version(), "versions": _versions()}
     # as JSON gives it back: lists for tuples
     return json.loads(json.dumps(found | {"of": dict(key)}))
 
@@ -66,7 +66,7 @@ def _place(kind: str, whole: Any) -> Path:
 
 
 @functools.cache
-def _code() -> str:
+def code_version() -> str:
     """Hash of the modules that compute: a note never outlives the code that it was made by."""
     digest = hashlib.sha256()
     for path in [REPOSITORY / "llama_wrapper.py", *sorted((REPOSITORY / "utils").glob("*.py"))]:

@@ -47,7 +47,7 @@ class StoredVector:
 
 
 def read_vector(path: Path, *, made_by: str, width: int | None = None) -> StoredVector:
-    """A vector of a file, checked as :func:`utils.contents.load_vector` does.
+    """The vector of a file, checked.
 
     Args:
         path: a file that holds one plain tensor.

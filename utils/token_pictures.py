@@ -11,11 +11,11 @@ import numpy as np
 from utils.block_parts import PARTS
 from utils.coloured_text import Color, diverging_color, largest_magnitude, token_text, visible
 from utils.errors import UserError
-from utils.figure_style import STYLE, Axes, Figure
+from utils.figure_style import Axes
 from utils.fonts import drawable
 from utils.lens import Lens
-from utils.lens_figures import PART_TITLES, figure_label
-from utils.plotting import PAGE_WIDTH, drawing, png
+from utils.lens_figures import PART_TITLES, figure_label, finished
+from utils.plotting import PAGE_WIDTH, drawing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,7 +62,7 @@ def token_picture(
         axes.set_ylim(lines, -0.1)
         axes.axis("off")
         ends = f"blue \N{MINUS SIGN}{limit:.3g}, white 0, orange +{limit:.3g}"
-        return _finished(figure, f"{title}\n{ends}")
+        return finished(figure, f"{title}\n{ends}")
 
 
 def _laid_out(
@@ -138,9 +138,4 @@ def lens_map(
         axes.grid(visible=False)
         bar = figure.colorbar(image, ax=axes, fraction=0.025, pad=0.01)
         bar.set_label("probability of the first token")
-        return _finished(figure, title)
-
-
-def _finished(figure: Figure, title: str) -> bytes:
-    figure.suptitle(title, fontsize=STYLE["axes.titlesize"], x=0.02, ha="left")
-    return png(figure)
+        return finished(figure, title)

@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.contents import combined_digest, load_tensor
+from utils.contents import combined_digest
 from utils.errors import UserError
 from utils.listing import numbered, shortened
 from utils.origin import check_alike, recorded_origin, vector_origin
 from utils.paths import Paths
 from utils.similarity import Array, mean_known, paired_cosines
+from utils.stored_vector import read_vector
 from utils.subsets import ranges
 
 MADE_BY = "./generate_vectors.py --layers ..."
@@ -254,7 +255,7 @@ def _check_origins(keys: Sequence[Key], paths: Paths) -> None:
 
 def _load(path: Path, first: tuple[int, Path]) -> Array:
     """One file's vector in float64; ``first``: the model's width (0: not known) and its file."""
-    vector = np.asarray(load_tensor(path, made_by=MADE_BY).numpy(), dtype=np.float64)
+    vector = np.asarray(read_vector(path, made_by=MADE_BY).tensor.numpy(), dtype=np.float64)
     width, other = first
     if width not in (0, len(vector)):
         raise UserError(
