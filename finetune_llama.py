@@ -24,6 +24,7 @@ Next: ./prompting_with_steering.py --override_model_weights_path finetuned_model
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ from utils.weights_identity import weights_fingerprint
 
 if TYPE_CHECKING:
     from utils.finetuning import Example, Precision
+    from utils.prompts import LetterPrompt
     from utils.training import HeldOut
 
 # What a figure says of a run, and its name in the record.
@@ -98,6 +100,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def examples_of(learned: "Sequence[LetterPrompt]", direction: str) -> "list[Example]":
+    """What the model is to learn: the letter of the answers of one direction."""
+    from utils.finetuning import Example
+
+    at = ("pos", "neg").index(direction)
+    return [Example(p.ids, list(p.letters.values())[at]) for p in learned]
+
+
 def plan(
     args: argparse.Namespace,
     described: behaviors.Behavior,
@@ -111,7 +121,7 @@ def plan(
     pairs = load_ab_items(data, made_by=GET_DATA, limit=args.limit)
 
     from utils.evaluation import LETTER_TESTS, LETTERS
-    from utils.finetuning import Example, precision
+    from utils.finetuning import precision
     from utils.loading import load_tokenizer, pick_device
     from utils.prompt_checks import check_prompts
     from utils.prompts import PromptFormat
@@ -150,10 +160,7 @@ def plan(
         target=target,
         figure=check_name(paths.figure(f"finetune_{stem}_model={choice.label}", behavior)),
         inputs=inputs,
-        examples=[
-            Example(p.ids, list(p.letters.values())[("pos", "neg").index(args.direction)])
-            for p in learned
-        ],
+        examples=examples_of(learned, args.direction),
         held_out=HeldOut(tests, prompts),
         tokenizer=tokenizer,
         state=(state := paths.finetuning_state(target)),
