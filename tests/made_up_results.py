@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from conftest import write_json
 
 from behaviors import Behavior
+from utils import plotting
 from utils.evaluation import LETTER_TESTS, OPEN_ENDED, Test
 from utils.figures import Figures
 from utils.paths import Paths, ResultName
@@ -23,6 +25,15 @@ class Results:
 
     def __init__(self, folder: Path, figures: dict[str, Any]) -> None:
         self.paths, self.drawn = Paths(folder, folder / "data"), figures
+
+    @classmethod
+    def watched(cls, folder: Path, monkeypatch: pytest.MonkeyPatch) -> "Results":
+        """With the figures that are saved, as objects instead of files."""
+        figures: dict[str, Any] = {}
+        monkeypatch.setattr(
+            plotting, "save_figure", lambda figure, path: figures.__setitem__(path.name, figure)
+        )
+        return cls(folder, figures)
 
     def table(
         self,

@@ -28,6 +28,21 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
+def bash(commands: str, folder: Path, environment: dict[str, str] | None = None) -> str:
+    """What shell commands print, in a folder; each must succeed."""
+    done = subprocess.run(
+        ["bash", "-ec", commands],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, f"{commands}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
 def environment() -> dict[str, str]:
     """As many threads as this process has: other sums would have other last bits."""
     return os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads()), "HF_HUB_OFFLINE": "1"}

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from running import ROOT
+from running import ROOT, bash
 
 PAGE = ROOT / "docs/your_own_behaviour.md"
 RAW = "datasets/raw/formal-tone/dataset.json"
@@ -38,16 +38,7 @@ class Clone:
         self.said = [self._run(block) for block in blocks("sh")]
 
     def _run(self, commands: str) -> str:
-        done = subprocess.run(
-            ["bash", "-ec", f". .venv/bin/activate\n{commands}"],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == 0, f"{commands}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        return bash(f". .venv/bin/activate\n{commands}", self.folder)
 
 
 @pytest.fixture(scope="module")

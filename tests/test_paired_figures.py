@@ -1,25 +1,19 @@
 """Figures of results: changes are paired, the texts hold what is drawn, no axis exaggerates."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from made_up_results import AB, CALM, Results, bars, lines_with_points, random_scores
 
 from behaviors import Behavior
-from utils import plotting
 from utils.evaluation import OPEN_ENDED, Test
 from utils.stats import bootstrap_mean
 
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
-    figures: dict[str, Any] = {}
-    monkeypatch.setattr(
-        plotting, "save_figure", lambda figure, path: figures.__setitem__(path.name, figure)
-    )
-    return Results(tmp_path, figures)
+    return Results.watched(tmp_path, monkeypatch)
 
 
 STRENGTHS = [(-1.0, 0.0, 1.0), (-2.0, -1.0, 0.0, 1.0, 2.0), (-1.0, 1.0), (0.5, 1.0, 2.0)]

@@ -7,13 +7,12 @@ so that the folders they take by default are those of the copy.
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import LLAMA2, ROWS, make_model, make_tokenizer, write_json
-from running import ROOT
+from running import ROOT, bash
 
 CODE = ("*.py", "utils")
 CHAT = "Llama-2-7b-chat-hf"
@@ -67,17 +66,7 @@ class Checkout:
         }
 
     def run(self, command: str) -> str:
-        done = subprocess.run(
-            ["bash", "-c", f"python {command}"],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        return bash(f"python {command}", self.folder, self.environment)
 
     def files(self, pattern: str) -> list[str]:
         return sorted(p.name for p in self.folder.glob(pattern))

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from made_up_results import CALM, KNOWLEDGE, Results, lines_with_points, random_scores
 
-from utils import plotting
 from utils.category_figures import verdicts
 from utils.question_groups import MMLU_GROUPS, rows_of
 from utils.stats import bootstrap_mean
@@ -15,11 +14,7 @@ from utils.stats import bootstrap_mean
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
-    figures: dict[str, Any] = {}
-    monkeypatch.setattr(
-        plotting, "save_figure", lambda figure, path: figures.__setitem__(path.name, figure)
-    )
-    return Results(tmp_path, figures)
+    return Results.watched(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
