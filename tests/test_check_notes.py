@@ -95,7 +95,7 @@ def test_another_case_is_compared(
     elif change == "nameless":
         wrapper.weights = None
     elif change == "code":
-        monkeypatch.setattr(remembered, "_code", lambda: "another")
+        monkeypatch.setattr(remembered, "code_version", lambda: "another")
     elif change == "damaged":
         (note,) = (tmp_path / "cache" / "notes" / "checks").iterdir()
         note.write_bytes(note.read_bytes()[:-9])

@@ -165,7 +165,7 @@ def test_a_note_of_other_code_or_packages_is_no_note(
 ) -> None:
     monkeypatch.setenv("CAA_CACHE_DIR", str(tmp_path))
     remembered.keep("kind", {}, 1)
-    for name, other in (("_code", lambda: "other"), ("_versions", lambda: {"torch": "0"})):
+    for name, other in (("code_version", lambda: "other"), ("_versions", lambda: {"torch": "0"})):
         with monkeypatch.context() as patch:
             patch.setattr(remembered, name, other)
             assert remembered.recall("kind", {}) is None
