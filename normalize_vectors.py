@@ -27,6 +27,7 @@ from utils import arguments, labels, script
 from utils.artifacts import must_make, save, torch_bytes
 from utils.contents import read_measured
 from utils.errors import UserError
+from utils.label_arguments import add_label_arguments, model_label
 from utils.listing import shortened
 from utils.norm_reference import References, check_known
 from utils.origin import check_alike, recorded_origin
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="behaviours over which the mean norm is taken (default: those of the first "
         "normalisation of the model)",
     )
-    labels.add_label_arguments(parser)
+    add_label_arguments(parser)
     arguments.add_overwrite_argument(parser)
     arguments.add_limit_argument(
         parser, "the vectors of a quick try with the same --limit (default: all vectors)"
@@ -155,7 +156,7 @@ def main(args: argparse.Namespace) -> int:
     paths = arguments.get_paths(args)
     known = paths.behaviors_with_vectors()
     check_known([*(args.behaviors or []), *(args.reference or [])], known)
-    found = find_vectors(args.behaviors or known, labels.model_label(args), args.limit, paths)
+    found = find_vectors(args.behaviors or known, model_label(args), args.limit, paths)
     made: list[Made] = []
     lines: list[str] = []
     for label, has in found.items():

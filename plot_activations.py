@@ -33,10 +33,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils import arguments, labels, script
+from utils import arguments, script
 from utils.album import Album, Memory
 from utils.artifacts import fingerprint
 from utils.figure_files import add_format_argument, written_as
+from utils.label_arguments import add_label_arguments
 from utils.paths import Paths
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
     arguments.add_layers_argument(parser, default="all found")
-    labels.add_label_arguments(parser)
+    add_label_arguments(parser)
     arguments.add_redraw_argument(parser)
     add_format_argument(parser)
     arguments.add_folder_arguments(parser)
@@ -142,7 +143,7 @@ def plot(args: argparse.Namespace) -> int:
     paths = arguments.get_paths(args)
 
     from utils.activation_plan import hashes_of
-    from utils.saved_activations import find_sources
+    from utils.saved_sources import find_sources
 
     sources = find_sources(args, paths)
     names = {s.behavior: behaviors.load(s.behavior, paths).name for s in sources}

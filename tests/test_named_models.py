@@ -23,7 +23,7 @@ from utils.gguf_conversion import named_folder
 from utils.model_files import gguf_file
 from utils.models import choose_model, read_shape
 from utils.named_models import BUNDLED, NAMED_MODELS, NamedModel
-from utils.saved_activations import model_flags
+from utils.saved_sources import model_flags
 from utils.weights_identity import weights_fingerprint
 
 NOWHERE = "http://127.0.0.1:9"

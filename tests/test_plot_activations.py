@@ -18,7 +18,8 @@ from utils import activation_figures, plotting, separation
 from utils.activation_components import principal_components, share_along, variance_shares
 from utils.errors import UserError
 from utils.paths import Paths
-from utils.saved_activations import Answers, model_flags
+from utils.saved_activations import Answers
+from utils.saved_sources import model_flags
 from utils.separation import (
     auroc,
     comparable,

@@ -1,6 +1,5 @@
 """The items of one data file as a check sees them: every fault is noted, none ends the reading."""
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,11 +7,8 @@ from typing import Any
 
 from utils.check_report import Finding, Severity, items_text
 from utils.contents import read_json
-from utils.data import ABFields, answer_letter
+from utils.data import ABFields, answer_letter, split_choices
 from utils.errors import UserError
-
-_CHOICE = re.compile(r"^[ \t]*\(([A-Z])\)", re.MULTILINE)
-_MARKER = "choices:"
 
 
 @dataclass(frozen=True)
@@ -100,30 +96,6 @@ def read_data_file(path: Path, name: str, behavior: str, names: ABFields | None)
 
 def _failed(file: DataFile, message: str) -> DataFile:
     return replace(file, faults=(file.finding("error", message),))
-
-
-def split_choices(question: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """The question before its choices, and letter and text of each choice.
-
-    A choice begins at the start of a line, as ``(A) text``, and may run over several lines. The
-    choices begin at the last such ``(A)``; there must be at least two, each with a text and a
-    letter of its own, else there are none and the whole text is the question.
-    """
-    starts = list(_CHOICE.finditer(question))
-    first = max((i for i, m in enumerate(starts) if m[1] == "A"), default=len(starts))
-    starts = starts[first:]
-    if not starts:
-        return question, ()
-    ends = [m.start() for m in starts[1:]] + [len(question)]
-    choices = tuple(
-        (m[1], question[m.end() : end].strip()) for m, end in zip(starts, ends, strict=True)
-    )
-    if len(choices) < 2 or len(dict(choices)) < len(choices) or not all(t for _, t in choices):
-        return question, ()
-    stem = question[: starts[0].start()].rstrip()
-    if stem.casefold().endswith(_MARKER):
-        stem = stem[: -len(_MARKER)].rstrip()
-    return stem, choices
 
 
 def _faults(row: Any, names: ABFields | None) -> Iterator[str]:

@@ -11,6 +11,8 @@ from utils.errors import UserError
 from utils.json_files import check_writable
 
 T = TypeVar("T")
+_CHOICE = re.compile(r"^[ \t]*\(([A-Z])\)", re.MULTILINE)
+_MARKER = "choices:"
 _LETTER = re.compile(r"\s*\(([A-Z])\)")
 
 
@@ -144,3 +146,27 @@ def load_open_items(path: Path, *, made_by: str, limit: int | None = None) -> It
         check_writable(kept, f"{path}, item {number}")
         items.append(OpenItem(question, kept))
     return Items(items[:limit], rows.sha256)
+
+
+def split_choices(question: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The question before its choices, and letter and text of each choice.
+
+    A choice begins at the start of a line, as ``(A) text``, and may run over several lines. The
+    choices begin at the last such ``(A)``; there must be at least two, each with a text and a
+    letter of its own, else there are none and the whole text is the question.
+    """
+    starts = list(_CHOICE.finditer(question))
+    first = max((i for i, m in enumerate(starts) if m[1] == "A"), default=len(starts))
+    starts = starts[first:]
+    if not starts:
+        return question, ()
+    ends = [m.start() for m in starts[1:]] + [len(question)]
+    choices = tuple(
+        (m[1], question[m.end() : end].strip()) for m, end in zip(starts, ends, strict=True)
+    )
+    if len(choices) < 2 or len(dict(choices)) < len(choices) or not all(t for _, t in choices):
+        return question, ()
+    stem = question[: starts[0].start()].rstrip()
+    if stem.casefold().endswith(_MARKER):
+        stem = stem[: -len(_MARKER)].rstrip()
+    return stem, choices

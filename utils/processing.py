@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.artifacts import must_make, save
-from utils.check_items import split_choices
-from utils.data import load_rows
+from utils.data import load_rows, split_choices
 from utils.errors import UserError
 from utils.json_files import check_writable, json_bytes
 from utils.paths import Paths
