@@ -34,9 +34,9 @@ demo: $(VENV)/complete
 test: $(VENV)/complete
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile tests
 
-# Many more cases of tests/test_fuzz.py than the suite tries.
+# Many more cases of tests/scripts/test_fuzz.py than the suite tries.
 fuzz: $(VENV)/complete
-	CAA_FUZZ=5000 $(BIN)/python -m pytest tests/test_fuzz.py
+	CAA_FUZZ=5000 $(BIN)/python -m pytest tests/scripts/test_fuzz.py
 
 lint: $(VENV)/complete
 	$(BIN)/ruff check .

@@ -23,13 +23,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils import arguments, commands, labels, script
-from utils.album import Album, Memory
-from utils.figure_files import add_format_argument, written_as
-from utils.paths import Paths
+from utils.cli import arguments, commands, script
+from utils.drawing.files import add_format_argument, written_as
+from utils.figures.album import Album, Memory
+from utils.files.paths import Paths
+from utils.models import labels
 
 if TYPE_CHECKING:
-    from utils.vector_set import Key, VectorSet
+    from utils.vectors.vector_set import Key, VectorSet
 
 LIKE = 0.5
 
@@ -61,8 +62,8 @@ def summary(vectors: "VectorSet", model: str) -> list[list[str]]:
     """What the figures of one model come to, a row for each behaviour."""
     import numpy as np
 
-    from utils.heat_maps import signed
-    from utils.similarity import cosine_matrix, layers_like, neighbour_mean
+    from utils.drawing.heat_maps import signed
+    from utils.vectors.similarity import cosine_matrix, layers_like, neighbour_mean
 
     shown = vectors.behaviors_of(model)
     between = vectors.mean_cosines([(model, b) for b in shown], None)
@@ -113,14 +114,14 @@ def draw(
     """Read the vectors and draw what is not there yet; the text to be printed."""
     from tqdm import tqdm
 
-    from utils.vector_set import every_key, read
+    from utils.vectors.vector_set import every_key, read
 
     read(vectors, keys, album.paths, commands.folder_flags(args))
 
     # After the checks: matplotlib and scikit-learn take seconds to load.
-    from utils.fonts import shown_names
-    from utils.vector_figure_plan import VectorPlan
-    from utils.vector_figures import VectorFigures
+    from utils.drawing.fonts import shown_names
+    from utils.figures.vector_figures import VectorFigures
+    from utils.figures.vector_plan import VectorPlan
 
     plan = VectorPlan(vectors, names, every_key(album.paths), hashes, args.layers)
     pending = tqdm(album.pending(plan.jobs()), desc="figures", unit="figure", delay=1)
@@ -132,7 +133,7 @@ def plot(args: argparse.Namespace) -> int:
     started = time.monotonic()
     paths = arguments.get_paths(args)
 
-    from utils.vector_set import every_key, hashes_of, select
+    from utils.vectors.vector_set import every_key, hashes_of, select
 
     flags = commands.folder_flags(args)
     models = args.models and [labels.last_part(m) for m in args.models]

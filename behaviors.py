@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.contents import read_json
 from utils.errors import UserError
-from utils.json_files import check_writable
-from utils.listing import did_you_mean, shortened
-from utils.paths import Paths
+from utils.files.contents import read_json
+from utils.files.json_files import check_writable
+from utils.files.paths import Paths
+from utils.text.listing import did_you_mean, shortened
 
 _FOLDER_OF_SCORES = "open_ended_scores"
 _TEXT_FIELDS = ("name", "matching", "positive_system_prompt", "negative_system_prompt", "rubric")

@@ -30,19 +30,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils import arguments, script, training_arguments
-from utils.artifacts import fingerprint, must_make
-from utils.data import load_ab_items
+from utils.cli import arguments, script, training_arguments
+from utils.data.items import load_ab_items
+from utils.drawing.files import add_format_argument, written_as
 from utils.errors import UserError
-from utils.figure_files import add_format_argument, written_as
-from utils.models import ModelChoice, ModelShape
-from utils.paths import Paths, check_name
-from utils.weights_identity import weights_fingerprint
+from utils.files.artifacts import fingerprint, must_make
+from utils.files.paths import Paths, check_name
+from utils.models.choice import ModelChoice, ModelShape
+from utils.models.identity import weights_fingerprint
 
 if TYPE_CHECKING:
-    from utils.finetuning import Example, Precision
-    from utils.prompts import LetterPrompt
-    from utils.training import HeldOut
+    from utils.finetuning.loop import HeldOut
+    from utils.finetuning.tuner import Example, Precision
+    from utils.prompts.format import LetterPrompt
 
 # What a figure says of a run, and its name in the record.
 SETTINGS = {
@@ -102,7 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def examples_of(learned: "Sequence[LetterPrompt]", direction: str) -> "list[Example]":
     """What the model is to learn: the letter of the answers of one direction."""
-    from utils.finetuning import Example
+    from utils.finetuning.tuner import Example
 
     at = ("pos", "neg").index(direction)
     return [Example(p.ids, list(p.letters.values())[at]) for p in learned]
@@ -120,12 +120,12 @@ def plan(
     data = paths.generate_data(behavior)
     pairs = load_ab_items(data, made_by=GET_DATA, limit=args.limit)
 
-    from utils.evaluation import LETTER_TESTS, LETTERS
-    from utils.finetuning import precision
-    from utils.loading import load_tokenizer, pick_device
-    from utils.prompt_checks import check_prompts
-    from utils.prompts import PromptFormat
-    from utils.training import HeldOut
+    from utils.data.evaluation import LETTER_TESTS, LETTERS
+    from utils.finetuning.loop import HeldOut
+    from utils.finetuning.tuner import precision
+    from utils.models.loading import load_tokenizer, pick_device
+    from utils.prompts.checks import check_prompts
+    from utils.prompts.format import PromptFormat
 
     test = LETTER_TESTS["ab"]
     tests = test.load(paths, behavior, None)
@@ -173,8 +173,8 @@ def plan(
 def prepare(args: argparse.Namespace, choice: ModelChoice, job: Job, device: str) -> Any:
     """The model; those of its weights that are to be trained require a gradient."""
     from llama_wrapper import LlamaWrapper
-    from utils.adapters import add_adapter
-    from utils.loading import load_model
+    from utils.models.loading import load_model
+    from utils.weights.adapters import add_adapter
 
     model = load_model(choice, device=device, dtype=job.precision.weights)
     wrapper = LlamaWrapper(model, job.tokenizer)
@@ -193,11 +193,11 @@ def finetune(args: argparse.Namespace, choice: ModelChoice, job: Job, accelerato
     Returns:
         Why no weights were written; empty if they were.
     """
-    from utils.checkpoints import Checkpoints
-    from utils.finetuning import Finetuner, Recipe
-    from utils.locks import lock
-    from utils.trained_weights import write_weights
-    from utils.training import train
+    from utils.files.locks import lock
+    from utils.finetuning.checkpoints import Checkpoints
+    from utils.finetuning.loop import train
+    from utils.finetuning.trained_weights import write_weights
+    from utils.finetuning.tuner import Finetuner, Recipe
 
     started = time.monotonic()
     held = lock(job.lock, "at work on the same weights") if accelerator.is_main_process else None
@@ -231,7 +231,7 @@ def finetune(args: argparse.Namespace, choice: ModelChoice, job: Job, accelerato
 
 def clean_up(job: Job) -> None:
     """Delete what a run keeps until it has finished."""
-    from utils.checkpoints import remove_states
+    from utils.finetuning.checkpoints import remove_states
 
     remove_states(job.state)
     job.lock.unlink(missing_ok=True)
@@ -245,8 +245,8 @@ def main(args: argparse.Namespace) -> int:
     chosen = behaviors.load_all(args.behaviors, paths)
     jobs = [plan(args, described, choice, shape, paths) for described in chosen]
 
-    from utils.finetuning import all_agree, end_processes, start_processes
-    from utils.loading import pick_device
+    from utils.finetuning.tuner import all_agree, end_processes, start_processes
+    from utils.models.loading import pick_device
 
     accelerator = start_processes(pick_device(args.device), jobs[0].precision.mixed)
     for job in jobs:
@@ -268,7 +268,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def draw(job: Job, curve: list[dict[str, Any]], tests: list[dict[str, Any]]) -> list[Path]:
-    from utils.training_figures import Run, both_figure, curve_figure, shown_names
+    from utils.figures.training_figures import Run, both_figure, curve_figure, shown_names
 
     (name,) = shown_names({job.inputs["behavior"]: job.title}).values()
     what = "all weights" if job.inputs["layer"] == "all" else f"layer {job.inputs['layer']}"

@@ -25,24 +25,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import behaviors
-from utils import arguments, labels, script
-from utils.artifacts import fingerprint, must_make, save, torch_bytes
-from utils.contents import read_measured
-from utils.data import ABItem, load_ab_items
+from utils.cli import arguments, script
+from utils.data.items import ABItem, load_ab_items
 from utils.errors import UserError
-from utils.layer_stats import LayerStats, stats_table
-from utils.models import ModelChoice, ModelShape
-from utils.paths import Paths
-from utils.progress import progress
-from utils.prompt_source import PromptSource, Wanted, known_dtype
-from utils.prompts import LetterPrompt, PromptFormat
+from utils.extraction.layer_stats import LayerStats, stats_table
+from utils.files.artifacts import fingerprint, must_make, save, torch_bytes
+from utils.files.contents import read_measured
+from utils.files.paths import Paths
+from utils.models import labels
+from utils.models.choice import ModelChoice, ModelShape
+from utils.models.identity import weights_fingerprint
+from utils.prompts.format import LetterPrompt, PromptFormat
+from utils.prompts.shown import show_tokens
 from utils.ranks import Ranks
-from utils.shown_prompt import show_tokens
-from utils.weights_identity import weights_fingerprint
+from utils.steering.prompt_source import PromptSource, Wanted, known_dtype
+from utils.text.progress import progress
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
-    from utils.vector_sums import AllSums
+    from utils.extraction.vector_sums import AllSums
 
 GET_DATA = "Each behaviour's pairs belong there; --datasets_dir names another data folder."
 SIGNS = ("pos", "neg")
@@ -117,8 +118,8 @@ def compute(
     ranks: Ranks,
 ) -> list[Path]:
     """This rank's share of one behaviour's pairs, also after a kill; the main rank writes files."""
-    from utils.pairs import PairOutputs
-    from utils.vector_sums import AllSums, Kind, VectorSums, remove
+    from utils.extraction.pairs import PairOutputs
+    from utils.extraction.vector_sums import AllSums, Kind, VectorSums, remove
 
     pairs = PairOutputs(wrapper, job.prompts, job.layers, budget=args.batch_tokens)
     if pairs.rounding is not None:
@@ -161,7 +162,7 @@ def write(
         UserError: pairs are missing: the ranks do not see one another's files.
         ArithmeticError: NaN or infinite activations.
     """
-    from utils.vector_stats import layer_stats
+    from utils.extraction.vector_stats import layer_stats
 
     missing = len(set(range(len(job.prompts))) - set(found.order))
     if missing:

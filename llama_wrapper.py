@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from utils.block_io import (
+from utils.blocks.block_io import (
     CannotBranch,
     add_from,
     allowed_squares,
@@ -29,15 +29,15 @@ from utils.block_io import (
     positions_of_call,
     with_hidden,
 )
-from utils.branches import AT_EMBEDDING, BranchMasks, Layout
+from utils.blocks.branches import AT_EMBEDDING, BranchMasks, Layout
+from utils.blocks.hooks import Hook, hooked
+from utils.blocks.rotary import forget_lengths
+from utils.blocks.vocabulary import head_in_float32
 from utils.errors import UserError
-from utils.hooks import Hook, hooked
-from utils.loading import load_model, load_tokenizer
-from utils.models import ModelChoice
-from utils.prompts import PromptFormat
-from utils.rotary import forget_lengths
-from utils.vocabulary import head_in_float32
-from utils.weights_identity import weights_fingerprint
+from utils.models.choice import ModelChoice
+from utils.models.identity import weights_fingerprint
+from utils.models.loading import load_model, load_tokenizer
+from utils.prompts.format import PromptFormat
 
 _MASKED_ATTENTION = ("sdpa", "eager")
 Key = TypeVar("Key", bound=Hashable)
@@ -93,7 +93,7 @@ class LlamaWrapper:
         Args:
             choice: which model.
             tokenizer: its tokenizer, if it is there already.
-            options: device, dtype and so on, see :func:`utils.loading.load_model`.
+            options: device, dtype and so on, see :func:`utils.models.loading.load_model`.
 
         Raises:
             UserError: it cannot be found, fetched, loaded or steered.
@@ -221,7 +221,7 @@ class LlamaWrapper:
         deltas: Mapping[int, Tensor],
         allowed: Sequence[Tensor | None],
     ) -> Iterator[None]:
-        """Run packed branches: see :mod:`utils.branches`.
+        """Run packed branches: see :mod:`utils.blocks.branches`.
 
         Inside the ``with`` block the model must be called with ``layout.total`` tokens, so that
         it prepares positions for all of them; the hooks cut every block's input down to those

@@ -23,15 +23,16 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from utils import arguments, labels, script
-from utils.artifacts import must_make, save, torch_bytes
-from utils.contents import read_measured
+from utils.cli import arguments, script
+from utils.cli.label_arguments import add_label_arguments, model_label
 from utils.errors import UserError
-from utils.label_arguments import add_label_arguments, model_label
-from utils.listing import shortened
-from utils.norm_reference import References, check_known
-from utils.origin import check_alike, recorded_origin
-from utils.paths import Paths
+from utils.files.artifacts import must_make, save, torch_bytes
+from utils.files.contents import read_measured
+from utils.files.paths import Paths
+from utils.models import labels
+from utils.text.listing import shortened
+from utils.vectors.norm_reference import References, check_known
+from utils.vectors.origin import check_alike, recorded_origin
 
 
 class Made(NamedTuple):

@@ -33,17 +33,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils import arguments, script
-from utils.album import Album, Memory
-from utils.artifacts import fingerprint
-from utils.figure_files import add_format_argument, written_as
-from utils.label_arguments import add_label_arguments
-from utils.paths import Paths
+from utils.cli import arguments, script
+from utils.cli.label_arguments import add_label_arguments
+from utils.drawing.files import add_format_argument, written_as
+from utils.figures.album import Album, Memory
+from utils.files.artifacts import fingerprint
+from utils.files.paths import Paths
 
 if TYPE_CHECKING:
-    from utils.activation_figures import ActivationFigures
-    from utils.saved_activations import Source
-    from utils.separation import LayerMeasures
+    from utils.activations.saved import Source
+    from utils.activations.separation import LayerMeasures
+    from utils.figures.activation_figures import ActivationFigures
 
     Shown = list[tuple[Source, dict[int, LayerMeasures]]]
 
@@ -65,8 +65,8 @@ def measure_all(sources: "list[Source]", paths: Paths) -> "list[dict[int, LayerM
     """Read and measure every layer of every source; a fault stops before anything is drawn."""
     from tqdm import tqdm
 
-    from utils.saved_activations import load_answers
-    from utils.separation import measure
+    from utils.activations.saved import load_answers
+    from utils.activations.separation import measure
 
     total = sum(len(source.layers) for source in sources)
     measured: list[dict[int, LayerMeasures]] = []
@@ -109,7 +109,7 @@ def draw(
     """Measure, and draw what is not there yet; the text to be printed."""
     from tqdm import tqdm
 
-    from utils.activation_plan import jobs_of
+    from utils.figures.activation_plan import jobs_of
 
     paths = album.paths
     measured = measure_all(sources, paths)
@@ -124,8 +124,8 @@ def draw(
     for model, jobs in pending:
 
         def start(aside: Paths, model: str = model) -> "ActivationFigures":
-            from utils.activation_figures import ActivationFigures
-            from utils.fonts import shown_names
+            from utils.drawing.fonts import shown_names
+            from utils.figures.activation_figures import ActivationFigures
 
             return ActivationFigures(model, shown_names(names), aside)
 
@@ -142,8 +142,8 @@ def plot(args: argparse.Namespace) -> int:
     started = time.monotonic()
     paths = arguments.get_paths(args)
 
-    from utils.activation_plan import hashes_of
-    from utils.saved_sources import find_sources
+    from utils.cli.saved_sources import find_sources
+    from utils.figures.activation_plan import hashes_of
 
     sources = find_sources(args, paths)
     names = {s.behavior: behaviors.load(s.behavior, paths).name for s in sources}

@@ -31,17 +31,17 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils import arguments, flag_values, missing, script
-from utils.album import Album, Memory
-from utils.artifacts import fingerprint
-from utils.cells import Selection, select
+from utils.cli import arguments, flag_values, missing, script
+from utils.drawing.files import add_format_argument, written_as
 from utils.errors import UserError
-from utils.figure_files import add_format_argument, written_as
-from utils.models import choose_model
-from utils.paths import UNITS, Paths, ResultName
+from utils.figures.album import Album, Memory
+from utils.files.artifacts import fingerprint
+from utils.files.paths import UNITS, Paths, ResultName
+from utils.models.choice import choose_model
+from utils.scores.cells import Selection, select
 
 if TYPE_CHECKING:
-    from utils.figure_plan import Pen, Plan
+    from utils.figures.result_plan import Pen, Plan
 
 Selected = dict[str, list[tuple[behaviors.Behavior, list[Selection]]]]
 """Unit -> what of each behaviour is to be shown."""
@@ -126,7 +126,7 @@ def draw(args: argparse.Namespace, plans: "Sequence[Plan]", album: "Album[Pen]")
 
 def report(args: argparse.Namespace, plans: "Sequence[Plan]") -> str:
     """The tables to be printed, and what one must know to read them."""
-    from utils.score_report import answers_report, score_report
+    from utils.scores.score_report import answers_report, score_report
 
     parts = []
     for each in plans:
@@ -145,7 +145,7 @@ def report(args: argparse.Namespace, plans: "Sequence[Plan]") -> str:
 
 def hints(args: argparse.Namespace, base: ResultName, found: Selected, paths: Paths) -> str | None:
     """One line on what was asked for and is not there."""
-    from utils.cells import judged_cells
+    from utils.scores.cells import judged_cells
 
     selections = [s for pairs in found.values() for _, each in pairs for s in each]
     if args.type == "open_ended":
@@ -181,7 +181,7 @@ def plot(args: argparse.Namespace) -> int:
     album = Album[Any](paths, overwrite=args.overwrite)
 
     def drawn() -> str:
-        from utils.figure_plan import plans_of
+        from utils.figures.result_plan import plans_of
 
         plans = plans_of(args, base, found, hashes, every, paths)
         if not args.summary and not any(each.subjects for each in plans):

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import behaviors
-from utils import arguments, script
+from utils.cli import arguments, script
 from utils.errors import UserError
-from utils.listing import shortened
-from utils.paths import REPOSITORY, Paths
+from utils.files.paths import REPOSITORY, Paths
+from utils.text.listing import shortened
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def process_all(paths: Paths, wanted: list[str] | None, args: argparse.Namespace) -> list[Path]:
-    from utils.processing import process, raw_behaviors
+    from utils.data.processing import process, raw_behaviors
 
     known = raw_behaviors(paths)
     unknown = sorted(set(wanted or []) - set(known))
@@ -87,8 +87,8 @@ def download(args: argparse.Namespace) -> int:
     """Fetch, check and process the published data; goes on past a source that fails."""
     from tqdm import tqdm
 
-    from utils.download import fetch
-    from utils.sources import PUBLISHED_SIZES, SOURCES
+    from utils.data.download import fetch
+    from utils.data.sources import PUBLISHED_SIZES, SOURCES
 
     own_folder = args.datasets_dir != str(arguments.DATASETS)
     paths = Paths(
@@ -126,11 +126,11 @@ def make_published(
     behavior: str, files: list[Path], paths: Paths, args: argparse.Namespace
 ) -> tuple[int, int] | None:
     """Raw and processed files of one behaviour; its sizes, ``None`` for TruthfulQA and MMLU."""
-    from utils.artifacts import must_make, save
-    from utils.contents import sha256_file
-    from utils.json_files import json_bytes
-    from utils.processing import TEST_ITEMS, process
-    from utils.published import raw_rows, write_choice_tests
+    from utils.data.processing import TEST_ITEMS, process
+    from utils.data.published import raw_rows, write_choice_tests
+    from utils.files.artifacts import must_make, save
+    from utils.files.contents import sha256_file
+    from utils.files.json_files import json_bytes
 
     options = {"seed": args.seed, "overwrite": args.overwrite}
     if behavior in ("truthfulqa", "mmlu"):
@@ -154,9 +154,9 @@ def make_published(
 
 
 def check(args: argparse.Namespace) -> int:
-    from utils.data_checks import check_folder
-    from utils.loading import load_tokenizer
-    from utils.models import choose_model
+    from utils.data_checks.folder import check_folder
+    from utils.models.choice import choose_model
+    from utils.models.loading import load_tokenizer
 
     folder = Path(args.check or args.datasets_dir)
     if not folder.is_dir():

@@ -30,21 +30,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils import arguments, flag_values, script
+from utils.cli import arguments, flag_values, script
+from utils.cli.vector_choice import check_vectors, load_vectors, of_a_try, steered_layers
 from utils.errors import UserError
-from utils.models import ModelChoice, ModelShape
-from utils.origin import Origin
-from utils.paths import Paths, ResultName
-from utils.progress import progress
-from utils.prompt_source import PromptSource, Wanted, known_dtype
+from utils.files.paths import Paths, ResultName
+from utils.models.choice import ModelChoice, ModelShape
+from utils.models.identity import weights_fingerprint
+from utils.prompts.shown import show_tokens
 from utils.ranks import Ranks, rank
-from utils.shown_prompt import show_tokens
-from utils.sweep_journal import distinct_cells
-from utils.vector_choice import check_vectors, load_vectors, of_a_try, steered_layers
-from utils.weights_identity import weights_fingerprint
+from utils.steering.prompt_source import PromptSource, Wanted, known_dtype
+from utils.sweeps.sweep_journal import distinct_cells
+from utils.text.progress import progress
+from utils.vectors.origin import Origin
 
 if TYPE_CHECKING:
-    from utils.sweep import Sweep
+    from utils.sweeps.sweep import Sweep
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -102,8 +102,8 @@ def plan(
 ) -> "tuple[list[Sweep], PromptSource]":
     """All sweeps, every input checked before the model is loaded; and where prompts come from."""
     # numpy comes with these, and --help does without
-    from utils.evaluation import TESTS, make_prompts
-    from utils.sweep import Sweep
+    from utils.data.evaluation import TESTS, make_prompts
+    from utils.sweeps.sweep import Sweep
 
     paths = arguments.get_paths(args)
     unit, strengths = flag_values.strengths(args)
@@ -167,7 +167,7 @@ def main(args: argparse.Namespace) -> int:
     failures: list[str] = []
     if any(sweep.pending for sweep in sweeps):
         from llama_wrapper import LlamaWrapper
-        from utils.measure import Settings
+        from utils.sweeps.runs import Settings
 
         ranks = Ranks()
         settings = Settings(args.batch_tokens, args.batch_rows, args.max_new_tokens)
@@ -205,8 +205,8 @@ def write_answers(
     """Pages with all open-ended answers; those written, and why others were not."""
     if sweeps[0].test.type != "open_ended" or rank() != 0:
         return [], []
-    from utils.album import Album
-    from utils.answer_pages import write_pages
+    from utils.figures.album import Album
+    from utils.figures.answer_pages import write_pages
 
     album, refused = Album[Paths](paths, overwrite=overwrite), []
     for sweep in sweeps:
@@ -240,7 +240,7 @@ def report(sweeps: list[Any], paths: Paths, answers: int, written: list[Path]) -
                 "and count 0\n  (plot_results.py --without_beyond_ab leaves them out)"
             )
     if scored:
-        from utils.sweep_report import changes_table
+        from utils.scores.sweep_report import changes_table
 
         print(changes_table(sweeps, paths))
     for sweep in [] if scored else sweeps:
@@ -249,9 +249,9 @@ def report(sweeps: list[Any], paths: Paths, answers: int, written: list[Path]) -
 
 def print_answers(sweep: Any, paths: Paths, count: int) -> None:
     """The first answers of one behaviour, a table for each layer and question."""
-    from utils.evaluation import read_results
-    from utils.loops import marked
-    from utils.side_by_side import side_by_side
+    from utils.data.evaluation import read_results
+    from utils.scores.loops import marked
+    from utils.text.side_by_side import side_by_side
 
     for layer in sorted({layer for layer, _ in sweep.cells}):
         strengths = sorted(s for n, s in sweep.cells if n == layer)

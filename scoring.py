@@ -31,16 +31,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import behaviors
-from utils import arguments, commands, flag_values, script
+from utils.cli import arguments, commands, flag_values, script
 from utils.errors import UserError
-from utils.listing import numbered
-from utils.paths import Paths, ResultName
-from utils.printable import printable
+from utils.files.paths import Paths, ResultName
+from utils.text.listing import numbered
+from utils.text.printable import printable
 
 if TYPE_CHECKING:
-    from utils.judge_cache import AnswerCache
-    from utils.judge_settings import Judge
-    from utils.score_files import Job
+    from utils.judging.cache import AnswerCache
+    from utils.judging.score_files import Job
+    from utils.judging.settings import Judge
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -130,7 +130,7 @@ def get_judge(args: argparse.Namespace) -> "Judge":
     Raises:
         UserError: neither a key nor a server, or a key that belongs to another one.
     """
-    from utils.judge_settings import Judge, find_server
+    from utils.judging.settings import Judge, find_server
 
     base_url, key = find_server(args.base_url, needs_key=not args.dry_run, send_key=args.send_key)
     return Judge(
@@ -196,8 +196,8 @@ def missing_results(args: argparse.Namespace, paths: Paths, behavior: str | None
 
 def print_estimate(jobs: Sequence["Job"], judge: "Judge", cache: "AnswerCache") -> None:
     """What a run would ask, for each behaviour."""
-    from utils.judge import estimated_tokens
-    from utils.score_files import by_behavior, calls_needed
+    from utils.judging.asking import estimated_tokens
+    from utils.judging.score_files import by_behavior, calls_needed
 
     print(
         f"{'behaviour':28}{'files':>7}{'rows':>8}{'calls':>8}{'tokens in':>12}{'at most out':>13}"
@@ -216,14 +216,14 @@ def print_estimate(jobs: Sequence["Job"], judge: "Judge", cache: "AnswerCache") 
 
 def ask(jobs: Sequence["Job"], judge: "Judge", cache: "AnswerCache") -> dict[str, str]:
     """Ask what is not yet answered; key -> why there is no answer."""
-    from utils.score_files import calls_needed
+    from utils.judging.score_files import calls_needed
 
     calls = calls_needed(jobs, cache)
     if not calls:
         return {}
     from tqdm import tqdm
 
-    from utils.judge import JudgeRun
+    from utils.judging.asking import JudgeRun
 
     with tqdm(total=len(calls), desc=f"{judge.model}", unit="call") as bar:
         run = JudgeRun(judge, cache, bar.update)
@@ -233,8 +233,8 @@ def ask(jobs: Sequence["Job"], judge: "Judge", cache: "AnswerCache") -> dict[str
 
 def report(jobs: Sequence["Job"]) -> None:
     """The table of scores, those of earlier runs included."""
-    from utils.evaluation import OPEN_ENDED, read_results
-    from utils.score_files import by_behavior
+    from utils.data.evaluation import OPEN_ENDED, read_results
+    from utils.judging.score_files import by_behavior
 
     print(f"{'behaviour':28}{'files':>7}{'rows':>8}{'mean score':>12}{'missing':>9}")
     for behavior, group in by_behavior(jobs).items():
@@ -251,7 +251,7 @@ def report(jobs: Sequence["Job"]) -> None:
 
 def print_turned_down(jobs: Sequence["Job"]) -> None:
     """The items that the judge will not answer, each reason with its rows."""
-    from utils.evaluation import read_results
+    from utils.data.evaluation import read_results
 
     for job in jobs:
         reasons: dict[str, list[str]] = {}
@@ -268,8 +268,8 @@ def main(args: argparse.Namespace) -> int:
     judge = get_judge(args)
     paths = arguments.get_paths(args)
     chosen = choose_results(args, paths)
-    from utils.judge_cache import AnswerCache
-    from utils.score_files import by_behavior, make_job, write_scores
+    from utils.judging.cache import AnswerCache
+    from utils.judging.score_files import by_behavior, make_job, write_scores
 
     jobs = [
         make_job(name, behavior.rubric or "", judge, paths, overwrite=args.overwrite)

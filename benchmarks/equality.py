@@ -15,14 +15,19 @@ import torch
 from tqdm import tqdm
 
 from llama_wrapper import LlamaWrapper
-from utils.data import load_ab_items
-from utils.dose import SteeringVector, residual_norm
-from utils.grid import LetterGrid
-from utils.models import choose_model
-from utils.one_pass import Steer, letter_probabilities, slow_last_token_outputs, slow_logits
-from utils.pairs import PairOutputs
-from utils.paths import DOSE, REPOSITORY, Paths
-from utils.stored_vector import StoredVector, read_vector
+from utils.data.items import load_ab_items
+from utils.extraction.pairs import PairOutputs
+from utils.files.paths import DOSE, REPOSITORY, Paths
+from utils.models.choice import choose_model
+from utils.steering.grid import LetterGrid
+from utils.steering.one_pass import (
+    Steer,
+    letter_probabilities,
+    slow_last_token_outputs,
+    slow_logits,
+)
+from utils.vectors.dose import SteeringVector, residual_norm
+from utils.vectors.stored import StoredVector, read_vector
 
 DOSES = (-0.4, -0.2, 0.2, 0.4)
 BEHAVIOR = "refusal"

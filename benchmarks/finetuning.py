@@ -19,13 +19,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from utils.data import load_ab_items
-from utils.finetuning import Example, Finetuner, Recipe, start_processes
-from utils.loading import load_model, load_tokenizer
-from utils.models import choose_model
-from utils.padding import left_padded
-from utils.paths import REPOSITORY, Paths
-from utils.prompts import PromptFormat
+from utils.blocks.padding import left_padded
+from utils.data.items import load_ab_items
+from utils.files.paths import REPOSITORY, Paths
+from utils.finetuning.tuner import Example, Finetuner, Recipe, start_processes
+from utils.models.choice import choose_model
+from utils.models.loading import load_model, load_tokenizer
+from utils.prompts.format import PromptFormat
 
 STEPS, BATCH, ROUNDS = 6, 8, 2
 WAYS = ("last position", "all positions")

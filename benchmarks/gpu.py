@@ -33,10 +33,10 @@ from benchmarks import gpu_more_parts as more
 from benchmarks import gpu_parts as parts
 from benchmarks import llama2_tokenizer
 from benchmarks.meter import Meter, OutOfTimeError
-from utils import self_check
 from utils.errors import UserError
-from utils.loading import pick_device, pick_dtype
-from utils.paths import REPOSITORY
+from utils.files.paths import REPOSITORY
+from utils.models.loading import pick_device, pick_dtype
+from utils.steering import self_check
 
 # Cheap and informative first; float32 weights last, since they stay.
 PARTS: dict[str, Callable[[parts.Bench], dict[str, Any]]] = {

@@ -12,10 +12,9 @@ from benchmarks.gpu_parts import DOSE, PATHS, Bench, against, deviations_of, sam
 from benchmarks.meter import Measured
 from benchmarks.random_model import steering_vectors
 from llama_wrapper import LlamaWrapper
-from utils.data import load_ab_items
-from utils.decoding import GreedyGrid
-from utils.evaluation import OPEN_ENDED
-from utils.finetuning import (
+from utils.data.evaluation import OPEN_ENDED
+from utils.data.items import load_ab_items
+from utils.finetuning.tuner import (
     Example,
     Finetuner,
     Recipe,
@@ -23,9 +22,10 @@ from utils.finetuning import (
     precision,
     start_processes,
 )
-from utils.generation import generate
-from utils.one_pass import Steer, letter_probabilities, slow_logits
-from utils.prompts import OpenPrompt
+from utils.prompts.format import OpenPrompt
+from utils.steering.decoding import GreedyGrid
+from utils.steering.generation import generate
+from utils.steering.one_pass import Steer, letter_probabilities, slow_logits
 
 MULTIPLIERS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 ALONE, ONE_HOOK = 4, 2

@@ -13,10 +13,10 @@ import json
 import random
 from pathlib import Path
 
-from utils.contents import read_json
-from utils.durable import write_bytes
-from utils.json_files import json_bytes
-from utils.paths import REPOSITORY, Paths
+from utils.files.contents import read_json
+from utils.files.durable import write_bytes
+from utils.files.json_files import json_bytes
+from utils.files.paths import REPOSITORY, Paths
 
 SEED = 0
 

@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from utils.contents import sha256_file
 from utils.errors import UserError
+from utils.files.contents import sha256_file
 
 PACKAGE = "llama-tokenizer-js@1.2.2"
 SHA256 = "ee83014ac8b379b16cf8d81e99ffcdb23dfade8c0d2e751bd06e7dc0b8476e72"

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from llama_wrapper import LlamaWrapper
-from utils.one_pass import Steer
-from utils.prompts import LetterPrompt
+from utils.prompts.format import LetterPrompt
+from utils.steering.one_pass import Steer
 
 
 def all_logits(wrapper: LlamaWrapper, ids: Sequence[int]) -> Tensor:

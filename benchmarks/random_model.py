@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig
 
 from llama_wrapper import LlamaWrapper
-from utils.prompts import LetterPrompt
+from utils.prompts.format import LetterPrompt
 
 VOCABULARY = 32000
 

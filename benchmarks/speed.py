@@ -25,16 +25,16 @@ import torch
 from benchmarks.floor import grid_flops, matrix_rate, pair_flops, seconds
 from benchmarks.plain import all_logits, steered_logits
 from llama_wrapper import LlamaWrapper
-from utils.data import load_ab_items
-from utils.decoding import CPU_ROWS, GreedyGrid
-from utils.evaluation import LETTER_TESTS, OPEN_ENDED
-from utils.generation import generate
-from utils.grid import LetterGrid, deltas_of
-from utils.models import choose_model
-from utils.one_pass import Steer, letter_probabilities
-from utils.pairs import PairOutputs
-from utils.paths import REPOSITORY, Paths
-from utils.prompts import LetterPrompt, OpenPrompt
+from utils.data.evaluation import LETTER_TESTS, OPEN_ENDED
+from utils.data.items import load_ab_items
+from utils.extraction.pairs import PairOutputs
+from utils.files.paths import REPOSITORY, Paths
+from utils.models.choice import choose_model
+from utils.prompts.format import LetterPrompt, OpenPrompt
+from utils.steering.decoding import CPU_ROWS, GreedyGrid
+from utils.steering.generation import generate
+from utils.steering.grid import LetterGrid, deltas_of
+from utils.steering.one_pass import Steer, letter_probabilities
 
 QUESTIONS = 24
 OPEN_BEHAVIORS, OPEN_BATCHES, NEW_TOKENS = ("refusal", "sycophancy"), 3, 100

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from llama_wrapper import LlamaWrapper
-from utils.models import choose_model
+from utils.models.choice import choose_model
 
 # Threads that wait for one another on a shared machine make a run twenty times as long.
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))

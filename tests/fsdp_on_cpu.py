@@ -15,8 +15,9 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
 import finetune_llama
-from utils import finetuning, script
-from utils.finetuning import Finetuner
+from utils.cli import script
+from utils.finetuning import tuner as finetuning
+from utils.finetuning.tuner import Finetuner
 
 
 def start_sharded(_device: object, _mixed: str) -> Accelerator:

@@ -11,7 +11,7 @@ from conftest import write_json
 from judge_server import Answer, Asked, JudgeServer, serve
 from running import call
 
-from utils.paths import Paths, ResultName
+from utils.files.paths import Paths, ResultName
 
 KEY = "sk-secret-0123456789abcdef"
 ENVIRONMENT = ("OPEN_AI_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL")
@@ -26,7 +26,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAA_BACKOFF_SECONDS", "0.01")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    monkeypatch.setattr("utils.judge_settings.REPOSITORY", tmp_path / "empty")
+    monkeypatch.setattr("utils.judging.settings.REPOSITORY", tmp_path / "empty")
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import pytest
 from conftest import write_json
 
 from behaviors import Behavior
-from utils import plotting
-from utils.evaluation import LETTER_TESTS, OPEN_ENDED, Test
-from utils.figures import Figures
-from utils.paths import Paths, ResultName
-from utils.score_tables import ScoreTable, load_scores
+from utils.data.evaluation import LETTER_TESTS, OPEN_ENDED, Test
+from utils.drawing import plotting
+from utils.figures.result_figures import Figures
+from utils.files.paths import Paths, ResultName
+from utils.scores.tables import ScoreTable, load_scores
 
 AB, KNOWLEDGE = LETTER_TESTS["ab"], LETTER_TESTS["bundled_knowledge"]
 CALM = Behavior("calm", "Calm")

@@ -3,9 +3,9 @@
 import json
 import sys
 
-from utils.gguf_conversion import named_folder
-from utils.model_files import gguf_file
-from utils.named_models import NamedModel
+from utils.weights.fetched import gguf_file
+from utils.weights.gguf_conversion import named_folder
+from utils.weights.named import NamedModel
 
 if __name__ == "__main__":
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(sys.argv[2]).items()}

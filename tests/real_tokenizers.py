@@ -23,10 +23,10 @@ from conftest import LLAMA2, pair
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from benchmarks import llama2_tokenizer
-from utils.contents import sha256_bytes
-from utils.end_tokens import EndTokens
-from utils.model_cache import cache_folder
-from utils.prompts import LetterPrompt, PromptFormat
+from utils.files.cache import cache_folder
+from utils.files.contents import sha256_bytes
+from utils.prompts.end_tokens import EndTokens
+from utils.prompts.format import LetterPrompt, PromptFormat
 
 GOLDEN = Path(__file__).parent / "golden" / "real_tokenizers.txt"
 LETTERS = tuple("ABCDEFGH")

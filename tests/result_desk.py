@@ -6,7 +6,7 @@ from pathlib import Path
 
 from running import artifacts, call
 
-from utils.paths import Paths, ResultName
+from utils.files.paths import Paths, ResultName
 
 MODEL = "tiny-llama"
 LAYERS, MULTIPLIERS = (0, 1, 2), (-1.0, 0.0, 1.0)

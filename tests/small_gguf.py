@@ -11,7 +11,7 @@ import torch
 from conftest import CHATML, make_model, make_tokenizer
 from gguf.quants import quantize
 
-from utils.named_models import NamedModel
+from utils.weights.named import NamedModel
 
 PARTS = 3
 KINDS = ("Q8_0", "Q4_0", "F16")

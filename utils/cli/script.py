@@ -1,0 +1,64 @@
+"""What every script does around its ``main``: status, messages, closing lines."""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from utils import ranks
+from utils.errors import LostRank, UserError
+from utils.text.listing import cut
+
+
+def print_written(paths: list[Path], seconds: float) -> None:
+    """The closing lines of a script: what was written and how long it took."""
+    if not paths:
+        print("nothing to do: everything asked for is finished, from these very inputs")
+        return
+    for folder in dict.fromkeys(path.parent for path in paths):
+        names = [path.name for path in paths if path.parent == folder]
+        some = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]} ({len(names)} files)"
+        print(f"wrote {folder}/{some}")
+    print(f"in {seconds:.1f} s")
+
+
+def report_failures(failures: list[str]) -> int:
+    """List what failed, last of all; the exit status of the script."""
+    if failures and ranks.rank() == 0:
+        print(f"\n{len(failures)} failed:", *failures, sep="\n  ", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    if ranks.speaks():
+        return parser.parse_args()
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        return parser.parse_args()
+
+
+def run(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int | None]) -> None:
+    """Parse, run ``main`` and leave with the right status: 0, 1 (a part failed) or 2 (input)."""
+    args = _parsed(parser)
+    ranks.quiet_all_but_main()
+    name = parser.prog if ranks.rank_count() == 1 else f"{parser.prog} [rank {ranks.rank()}]"
+    try:
+        sys.exit(main(args))
+    except UserError as error:
+        if ranks.speaks():
+            print(f"{name}: error: {cut(str(error))}", file=sys.stderr)
+        sys.exit(2)
+    except LostRank:
+        print(
+            f"{name}: another process of this run has died; what was finished is kept, the same "
+            "command goes on",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept, the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,243 @@
+"""What a test is: where its questions lie, what its rows look like, how it is scored.
+
+How a model is put through a test is in :mod:`utils.sweeps.runs`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.data.items import (
+    ABFields,
+    ABItem,
+    Items,
+    OpenItem,
+    answer_letter,
+    load_ab_items,
+    load_open_items,
+)
+from utils.errors import UserError
+from utils.files.contents import read_json, read_verified
+from utils.files.json_files import check_writable
+from utils.files.paths import Paths
+from utils.stats import matching_share
+from utils.text.printable import printable
+
+if TYPE_CHECKING:
+    from utils.prompts.format import PromptFormat
+
+LETTERS = ("A", "B")
+
+
+@dataclass(frozen=True)
+class LetterTest:
+    """A test in which the model chooses between (A) and (B).
+
+    Attributes:
+        type: its name in the names of results.
+        title: what it is called in plots and tables.
+        data: the file of its questions, for a behaviour.
+        made_by: how to get that file.
+        fields: the names of the question and of the two answers in that file.
+        score_name: what its score is called in plots and tables.
+    """
+
+    type: str
+    title: str
+    data: Callable[[Paths, str], Path]
+    made_by: str
+    fields: ABFields
+    score_name: str
+
+    def load(self, paths: Paths, behavior: str, limit: int | None) -> Items[ABItem]:
+        """The questions, every one checked.
+
+        Raises:
+            UserError: see :func:`utils.data.items.load_ab_items`.
+        """
+        path = self.data(paths, behavior)
+        return load_ab_items(path, made_by=self.made_by, names=self.fields, limit=limit)
+
+    def row(self, item: Mapping[str, Any], a_prob: float, b_prob: float) -> dict[str, Any]:
+        """One row of a result file (the fields as they are in the question's file)."""
+        question = {"question": item[self.fields.question]}
+        answers = {name: item[name] for name in (self.fields.matching, self.fields.other)}
+        extra = {name: item[name] for name in self.fields.extra}
+        return question | answers | {"a_prob": a_prob, "b_prob": b_prob} | extra
+
+    def scores(self, rows: Sequence[Mapping[str, Any]], where: str) -> NDArray[np.float64]:
+        """P(matching) / (P(A) + P(B)) of every row, shape (rows,).
+
+        Raises:
+            UserError: a row without the fields or with values that are no probabilities.
+        """
+        values = []
+        for number, row in enumerate(rows, 1):
+            try:
+                a, b = float(row["a_prob"]), float(row["b_prob"])
+                letter = answer_letter(row[self.fields.matching])
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                raise UserError(f"{where}, row {number}: no result of type {self.type}") from error
+            if not (0 <= a <= 1 and 0 <= b <= 1):
+                raise UserError(f"{where}, row {number}: {a} and {b} are no probabilities")
+            values.append(matching_share(a, b, letter))
+        return np.array(values, dtype=np.float64)
+
+    def categories(self, rows: Sequence[Mapping[str, Any]]) -> list[str] | None:
+        """The category of every row; ``None`` for a test without categories."""
+        if "category" not in self.fields.extra:
+            return None
+        return [str(row.get("category", "")) for row in rows]
+
+    def within_ab(self, rows: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
+        """Which rows have A or B as their matching letter, shape (rows,)."""
+        return np.array([answer_letter(row[self.fields.matching]) in LETTERS for row in rows])
+
+    def beyond_ab(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Number of rows whose matching letter is neither A nor B; each counts 0."""
+        return int((~self.within_ab(rows)).sum())
+
+
+@dataclass(frozen=True)
+class OpenTest:
+    """A test in which the model answers freely; a judge scores the answers later."""
+
+    type: str = "open_ended"
+    title: str = "Open-ended answers"
+    score_name: str = "judge's score (0 to 10)"
+    made_by: str = "Each behaviour's tests belong there; --datasets_dir names another data folder."
+
+    def data(self, paths: Paths, behavior: str) -> Path:
+        return paths.test_data(behavior, "open_ended")
+
+    def load(self, paths: Paths, behavior: str, limit: int | None) -> Items[OpenItem]:
+        """The questions, every one checked.
+
+        Raises:
+            UserError: see :func:`utils.data.items.load_open_items`.
+        """
+        return load_open_items(self.data(paths, behavior), made_by=self.made_by, limit=limit)
+
+    def scores(self, rows: Sequence[Mapping[str, Any]], where: str) -> NDArray[np.float64]:
+        """The judge's score of every row, shape (rows,); NaN where it is missing.
+
+        Raises:
+            UserError: a row that has not been judged, or whose score is none from 0 to 10.
+        """
+        values = []
+        for number, row in enumerate(rows, 1):
+            if "score" not in row:
+                raise UserError(f"{where}, row {number}: no score; judge it with ./scoring.py")
+            score = row["score"]
+            number_at_all = isinstance(score, int | float) and not isinstance(score, bool)
+            if score is not None and not (number_at_all and 0 <= score <= 10):
+                raise UserError(
+                    f"{where}, row {number}: the score must be a number from 0 to 10, or null "
+                    f"where it is missing, not {printable(repr(score), 40)}"
+                )
+            values.append(np.nan if score is None else float(score))
+        return np.array(values, dtype=np.float64)
+
+    def categories(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Open-ended questions have no categories."""
+
+    def beyond_ab(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """No letters, so none beyond A and B."""
+        return 0
+
+
+Test = LetterTest | OpenTest
+_CHOICE_FIELDS = ABFields("prompt", "correct", "incorrect", extra=("category",))
+_DOWNLOAD = (
+    "Fetch it with: ./process_raw_datasets.py --download (then --datasets_dir datasets/paper)"
+)
+
+
+def _choice_test(type: str, title: str, folder: str, file: str, made_by: str) -> LetterTest:
+    return LetterTest(
+        type=type,
+        title=title,
+        data=lambda paths, _behavior: paths.choice_test(folder, file),
+        made_by=made_by,
+        fields=_CHOICE_FIELDS,
+        score_name="P(correct answer)",
+    )
+
+
+AB = LetterTest(
+    type="ab",
+    title="A/B questions",
+    data=lambda paths, behavior: paths.test_data(behavior, "ab"),
+    made_by="Each behaviour's tests belong there; --datasets_dir names another data folder.",
+    fields=ABFields(),
+    score_name="P(matching answer)",
+)
+# The stand-ins are this project's own and have names of their own wherever they appear, so that
+# their scores can never be taken for those of the benchmarks.
+CHOICE_TESTS = (
+    _choice_test(
+        "truthful_qa",
+        "TruthfulQA",
+        "truthfulqa",
+        "truthful_qa",
+        f"{_DOWNLOAD},\nor use this project's own stand-in: --type bundled_misconceptions",
+    ),
+    _choice_test(
+        "mmlu",
+        "MMLU (10 a subject)",
+        "mmlu",
+        "mmlu",
+        f"{_DOWNLOAD},\nor use this project's own stand-in: --type bundled_knowledge",
+    ),
+    _choice_test("mmlu_full", "MMLU", "mmlu", "mmlu_full", _DOWNLOAD),
+    _choice_test(
+        "bundled_misconceptions",
+        "this project's 102 misconceptions (not TruthfulQA)",
+        "truthfulqa",
+        "misconceptions_bundled",
+        "It ships with the project, in its own datasets folder.",
+    ),
+    _choice_test(
+        "bundled_knowledge",
+        "this project's 114 knowledge questions (not MMLU)",
+        "mmlu",
+        "knowledge_bundled",
+        "It ships with the project, in its own datasets folder.",
+    ),
+)
+OPEN_ENDED = OpenTest()
+LETTER_TESTS = {test.type: test for test in (AB, *CHOICE_TESTS)}
+TESTS: dict[str, Test] = {**LETTER_TESTS, OPEN_ENDED.type: OPEN_ENDED}
+
+
+def make_prompts(
+    test: Test, items: Sequence[ABItem | OpenItem], prompt_format: "PromptFormat"
+) -> list[Any]:
+    """One prompt for each question.
+
+    Raises:
+        UserError: the tokenizer merges or splits an answer's letter.
+    """
+    if isinstance(test, OpenTest):
+        return [prompt_format.open_prompt(item.question) for item in items]
+    return [prompt_format.letter_prompt(item.question, LETTERS) for item in items]
+
+
+def read_results(path: Path) -> Items[dict[str, Any]]:
+    """The rows of one result file, this toolkit's or a published one.
+
+    Raises:
+        UserError: not the bytes that were recorded, not JSON, no list of rows, or one
+            that JSON cannot hold.
+    """
+    contents = read_verified(path)
+    rows = read_json(contents)
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{path} holds no list of result rows")
+    for number, row in enumerate(rows, 1):
+        check_writable(row, f"{path}, row {number}")
+    return Items(rows, contents.sha256)

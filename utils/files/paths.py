@@ -1,0 +1,287 @@
+"""Where every file lives and what it is called. No other module builds a file name.
+
+Names follow the published repository of the paper, so that its files can be dropped in.
+They are built exactly and parsed exactly; nothing searches by substring, because
+``layer=1`` is a substring of ``layer=15``.
+"""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from utils.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+_TYPES = "ab|open_ended|truthful_qa|mmlu|mmlu_full|bundled_misconceptions|bundled_knowledge"
+_WHOLE = r"(?:0|[1-9][0-9]*)"
+_VECTOR_NAME = re.compile(rf"vec_layer_({_WHOLE})_(.+)\.pt")
+_ACTIVATIONS_NAME = re.compile(rf"activations_(?:pos|neg)_({_WHOLE})_(.+)\.pt")
+
+
+MULTIPLIER, DOSE = UNITS = ("multiplier", "dose")
+
+
+def other_unit(unit: str) -> str:
+    """The dose for multipliers, the multiplier for doses."""
+    return DOSE if unit == MULTIPLIER else MULTIPLIER
+
+
+def format_strength(strength: float) -> str:
+    """A multiplier or dose as it stands in file names: ``1.0``, ``-0.5``, and never ``-0.0``."""
+    return str(float(strength) + 0.0)
+
+
+@dataclass(frozen=True)
+class ResultName:
+    """The parts of a result file's name, in the order in which they are written.
+
+    Parts that are ``None`` are left out. For the Llama 2 family ``use_base_model`` and
+    ``model_size`` are set, for any other model ``model`` is.
+
+    Attributes:
+        strength: how strongly the vector is added: a multiplier of it, or a dose.
+        unit: which of the two, ``"multiplier"`` or ``"dose"``; it is the strength's key.
+    """
+
+    layer: int
+    strength: float
+    behavior: str
+    type: str
+    system_prompt: str | None = None
+    override_vector: int | None = None
+    override_vector_model: str | None = None
+    use_base_model: bool | None = None
+    model_size: str | None = None
+    model: str | None = None
+    override_model_weights_path: str | None = None
+    limit: int | None = None
+    unit: str = MULTIPLIER
+
+    def filename(self) -> str:
+        return f"results_{self.stem()}.json"
+
+    def stem(self, *, without: tuple[str, ...] = ()) -> str:
+        """The parts that are set and not in ``without``, as ``key=value`` joined by ``_``."""
+        parts = []
+        for field in fields(self):
+            key, value = field.name, getattr(self, field.name)
+            if value is None or key in (*without, "unit"):
+                continue
+            if key == "strength":
+                key, value = self.unit, format_strength(value)
+            parts.append(f"{key}={value}")
+        return "_".join(parts)
+
+    @classmethod
+    def parse(cls, filename: str) -> "ResultName | None":
+        """Read a name back; ``None`` if ``filename`` is not one that :meth:`filename` writes."""
+        match = _RESULT_NAME.fullmatch(filename)
+        if match is None:
+            return None
+        values: dict[str, object] = {k: v for k, v in match.groupdict().items() if v is not None}
+        for key in ("layer", "override_vector", "limit"):
+            if key in values:
+                values[key] = int(str(values[key]))
+        values["strength"] = float(str(values["strength"]))
+        if "use_base_model" in values:
+            values["use_base_model"] = values["use_base_model"] == "True"
+        name = cls(**values)  # type: ignore[arg-type]
+        return name if name.filename() == filename else None
+
+
+def _result_pattern() -> re.Pattern[str]:
+    required = {"layer", "behavior", "type"}
+    numbers = dict.fromkeys(("layer", "override_vector", "limit"), _WHOLE)
+    strength = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
+    # The name of a model may hold anything, "_limit=8" too; the rest is plain.
+    plain = {"behavior": "[^=]+?", "type": _TYPES}
+    plain |= {"system_prompt": "pos|neg", "use_base_model": "True|False", "model_size": "[0-9]+b"}
+    patterns = numbers | plain
+    parts = []
+    for field in fields(ResultName):
+        if field.name == "unit":
+            continue
+        if field.name == "strength":
+            parts.append(f"_(?P<unit>{'|'.join(UNITS)})=(?P<strength>{strength})")
+            continue
+        part = f"_{field.name}=(?P<{field.name}>{patterns.get(field.name, '.+?')})"
+        parts.append(part if field.name in required else f"(?:{part})?")
+    return re.compile("results" + "".join(parts) + r"\.json")
+
+
+_RESULT_NAME = _result_pattern()
+
+
+@dataclass(frozen=True)
+class Paths:
+    """All folders under one root, and the data folder, which may lie elsewhere."""
+
+    artifacts: Path
+    datasets: Path
+
+    def description(self, behavior: str) -> Path:
+        return self.datasets / "generate" / behavior / "behavior.json"
+
+    def raw_data(self, behavior: str) -> Path:
+        return self.datasets / "raw" / behavior / "dataset.json"
+
+    def source_folder(self, behavior: str) -> Path:
+        """Where the published files of a behaviour are kept as they came."""
+        return self.datasets / "raw" / behavior / "source"
+
+    def choice_test(self, test: str, file: str) -> Path:
+        """TruthfulQA and MMLU, or this project's stand-ins for them."""
+        return self.datasets / "test" / test / f"{file}.json"
+
+    def generate_data(self, behavior: str) -> Path:
+        return self.datasets / "generate" / behavior / "generate_dataset.json"
+
+    def test_data(self, behavior: str, kind: str) -> Path:
+        return self.datasets / "test" / behavior / f"test_dataset_{kind}.json"
+
+    def vectors_folder(self, *, normalized: bool) -> Path:
+        return self.artifacts / ("normalized_vectors" if normalized else "vectors")
+
+    def vector(self, behavior: str, layer: int, model: str, *, normalized: bool) -> Path:
+        folder = self.vectors_folder(normalized=normalized)
+        return folder / behavior / f"vec_layer_{layer}_{model}.pt"
+
+    def vector_progress(self, behavior: str, model: str, rank: int = 0) -> Path:
+        """Unfinished sums of a vector run (hidden; gone when the run has finished)."""
+        part = f"_rank={rank}" if rank else ""
+        return self.artifacts / "vectors" / behavior / f".progress_{model}{part}"
+
+    def all_vector_progress(self, behavior: str, model: str) -> list[Path]:
+        """The same of every rank of a run, the main rank's first."""
+        return _all_ranks(self.vector_progress(behavior, model))
+
+    def activations(self, behavior: str, sign: str, layer: int, model: str) -> Path:
+        name = f"activations_{sign}_{layer}_{model}.pt"
+        return self.artifacts / "activations" / behavior / name
+
+    def finetuned(
+        self, behavior: str, direction: str, layer: int | None, rank: int | None, limit: int | None
+    ) -> Path:
+        """Finetuned weights: a file, or for an adapter of some rank a folder."""
+        stem = f"{behavior}_{direction}_finetune_{'all' if layer is None else layer}"
+        # "limit" belongs to the results' own names, which end in the name of the weights
+        stem += "" if limit is None else f"_pairs={limit}"
+        name = f"{stem}.pt" if rank is None else f"{stem}_lora={rank}"
+        return self.artifacts / "finetuned_models" / name
+
+    def finetuning_state(self, weights: Path) -> Path:
+        """The folder of an unfinished finetuning (hidden; gone when it has finished)."""
+        return weights.with_name(f".training_{weights.name.removesuffix('.pt')}")
+
+    def result(self, name: ResultName) -> Path:
+        return self.artifacts / "results" / name.behavior / name.filename()
+
+    def scores(self, name: ResultName) -> Path:
+        """The judge's scores of one open-ended result; the same name in a folder of its own."""
+        return self.artifacts / "results" / "open_ended_scores" / name.behavior / name.filename()
+
+    def journal(self, behavior: str, fingerprint: str, rank: int = 0) -> Path:
+        """Finished questions of an unfinished sweep (hidden; gone when it has finished)."""
+        part = f"_rank={rank}" if rank else ""
+        return self.artifacts / "results" / behavior / f".journal_{fingerprint[:16]}{part}"
+
+    def all_journals(self, behavior: str, fingerprint: str) -> list[Path]:
+        """The same of every rank of a sweep, the main rank's first."""
+        return _all_ranks(self.journal(behavior, fingerprint))
+
+    def figure(self, stem: str, behavior: str | None = None, suffix: str = ".png") -> Path:
+        folder = self.artifacts / "analysis"
+        return (folder / behavior if behavior else folder) / f"{stem}{suffix}"
+
+    def figures(self, behavior: str | None = None) -> list[Path]:
+        """The files of one behaviour's figures, or of those of several; none that is hidden."""
+        folder = self.artifacts / "analysis" / (behavior or "")
+        return sorted(p for p in folder.glob("[!.]*.*") if p.is_file())
+
+    def drawn(self, kind: str, request: str) -> Path:
+        """What is remembered of a request for figures (hidden, ignored by git)."""
+        name = hashlib.sha256(request.encode()).hexdigest()[:16]
+        return self.artifacts / "analysis" / f".drawn_{kind}_{name}.record"
+
+    def results_of(self, behavior: str) -> list[ResultName]:
+        """The names of all result files of one behaviour."""
+        folder = self.artifacts / "results" / behavior
+        names = (ResultName.parse(p.name) for p in sorted(folder.glob("results_*.json")))
+        return [n for n in names if n is not None and n.behavior == behavior]
+
+    def vectors_of(self, behavior: str, *, normalized: bool = False) -> list[tuple[int, str]]:
+        """``(layer, model)`` of every vector of one behaviour."""
+        folder = self.vectors_folder(normalized=normalized) / behavior
+        matches = (_VECTOR_NAME.fullmatch(p.name) for p in sorted(folder.glob("vec_layer_*.pt")))
+        return sorted((int(m[1]), m[2]) for m in matches if m)
+
+    def saved_activations(self) -> dict[str, list[tuple[int, str]]]:
+        """``(layer, model)`` of each behaviour's saved activations, of either answer or both."""
+        found = {}
+        for folder in sorted((self.artifacts / "activations").glob("*/")):
+            names = (_ACTIVATIONS_NAME.fullmatch(p.name) for p in folder.glob("activations_*.pt"))
+            cells = {(int(m[1]), m[2]) for m in names if m}
+            if cells:
+                found[folder.name] = sorted(cells)
+        return found
+
+    def behaviors_with_vectors(self, *, normalized: bool = False) -> list[str]:
+        folder = self.vectors_folder(normalized=normalized)
+        names = [p.name for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
+        return sorted(b for b in names if self.vectors_of(b, normalized=normalized))
+
+
+def _all_ranks(main: Path) -> list[Path]:
+    """A file of the main rank and those of the others, as far as anything of them is left."""
+    own = rf"({re.escape(main.name)}(?:_rank=({_WHOLE}))?)(?:_lock|_activations)?"
+    matches = (re.fullmatch(own, path.name) for path in main.parent.glob(".*"))
+    found = {(int(m[2] or 0), m[1]) for m in matches if m}
+    return [main.with_name(name) for _, name in sorted(found)]
+
+
+def record_path(artifact: Path) -> Path:
+    """The record of what made an artefact lies beside it under a hidden name."""
+    return artifact.with_name(f".{artifact.name}.record")
+
+
+def check_name(path: Path) -> Path:
+    """Check that a file can have its name, before anything is made that is to go into it.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        UserError: it is longer than the file system takes; says which and by how much.
+    """
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    longest = os.pathconf(folder, "PC_NAME_MAX")
+    excess = len(os.fsencode(path.name)) - longest
+    if excess > 0:
+        raise UserError(
+            f"the file name {path.name} is {excess} bytes too long: the file system of {folder} "
+            f"takes {longest} bytes\nShorten the name of the model, the behaviour or the weights "
+            "that it is made of (a model folder can be given by a link with a short name)"
+        )
+    return path
+
+
+def check_root(folder: Path, purpose: str) -> Path:
+    """Check that a root folder can be listed and written to before any work is done.
+
+    Raises:
+        UserError: the folder exists but is no folder, or cannot be made, read or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        next(folder.iterdir(), None)
+        probe = folder / f".write_test_{os.getpid()}"
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{purpose} {folder} cannot be used: {error.strerror}") from error
+    return folder

@@ -1,0 +1,73 @@
+"""The table that plot_results.py prints: one row a behaviour, in 80 columns."""
+
+from collections.abc import Mapping, Sequence
+
+from utils.data.evaluation import OpenTest, Test
+from utils.scores.subjects import Subject
+from utils.scores.summary import shares_of_answers
+from utils.scores.tables import extremes
+from utils.stats import Estimate
+from utils.text.terminal_tables import plain_table, signed
+
+BEST = "(best of the layers shown, chosen and measured on the same questions)"
+
+
+def score_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
+    """Each behaviour at its best layer, or the one there is: scores, and the change with 95 %."""
+    rows, shown, several, unscored = [], [], False, []
+    for subject in subjects:
+        table, top = subject.tables[0], subject.top
+        if top is None:
+            continue
+        several |= len(table.layers) > 1
+        layer, change = top
+        ends = sorted({table.swept_strengths[0], 0.0, table.swept_strengths[-1]})
+        shown.append([signed(strength) for strength in ends])
+        cells = [table.score((layer, strength)) for strength in ends]
+        missing = {x: e.missing for x, e in zip(ends, cells, strict=True) if e and e.missing}
+        if missing:
+            counts = ", ".join(f"{count} at {signed(x)}" for x, count in missing.items())
+            unscored.append(f"without a score: {subject.behavior.id} {counts}")
+        scores = ["-" if e is None else f"{e.mean:.3f}" for e in cells]
+        scores += [""] * (3 - len(scores))
+        rows.append([subject.behavior.id, str(layer), *scores, _with_interval(change)])
+    if not rows:
+        return ""
+    alike = all(ends == shown[0] for ends in shown)
+    titles = shown[0] if alike else ["lowest", "0", "highest"]
+    header = ["behaviour", "layer", *titles, "change [95 %]"]
+    rows = [[*row[: 2 + len(titles)], row[-1]] for row in rows]
+    text = plain_table(header, rows, title=f"{test.score_name} by {unit}")
+    return "\n".join([text, *unscored, *([BEST] if several else [])])
+
+
+def answers_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
+    """What of open-ended answers needs no judge, a row a behaviour at one layer.
+
+    Each column holds the lowest strength, 0 and the highest: the share that ends properly, the
+    share that ends in a loop, and the mean length.
+    """
+    if not isinstance(test, OpenTest):
+        return ""
+    rows = []
+    for subject in subjects:
+        table = subject.tables[0]
+        found = table.answers
+        layer = subject.top[0] if subject.top else min(n for n, _ in found)
+        strengths = {s for n, s in found if n == layer}
+        shown = sorted({*extremes(sorted(strengths)), *({0.0} & strengths)}) or sorted(strengths)
+        shares = [shares_of_answers(found[layer, s]) for s in shown]
+        cells = [" ".join(each) for each in zip(*(_texts(s) for s in shares), strict=True)]
+        named = " ".join(map(signed, shown))
+        rows.append([subject.behavior.id, str(layer), named, *cells])
+    header = ["behaviour", "layer", f"{unit}s", "ends %", "loops %", "words"]
+    return plain_table(header, rows)
+
+
+def _texts(shares: Mapping[str, float]) -> list[str]:
+    return [f"{100 * shares['ends']:.0f}", f"{100 * shares['loops']:.0f}", f"{shares['words']:.0f}"]
+
+
+def _with_interval(e: Estimate) -> str:
+    text = f"{e.mean:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
+    return text.replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,247 @@
+"""One table of everything that was measured: scores, steerability, and signs of breaking."""
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.data.evaluation import LetterTest, Test
+from utils.data.items import answer_letter
+from utils.scores.loops import find_loop
+from utils.scores.tables import ScoreTable, extremes, variant_label
+from utils.stats import Estimate, bootstrap_mean, slopes
+from utils.text.number_tables import one_line
+
+FIELDS = (
+    "behavior",
+    "type",
+    "variant",
+    "layer",
+    "questions",
+    "unit",
+    *(
+        f"{part}_{column}"
+        for column in ("negative", "zero", "positive")
+        for part in ("strength", "converted", "score", "low95", "high95")
+    ),
+    "change",
+    "change_low95",
+    "change_high95",
+    "steerability",
+    "steerability_low95",
+    "steerability_high95",
+    "anti_steerable_fraction",
+    "tied_fraction",
+    "p_a_plus_p_b",
+    "missing_scores",
+    "proper_ends",
+    "distinct_3_grams",
+    "loops",
+    "words",
+)
+
+
+def summary_rows(behavior: str, test: Test, table: ScoreTable) -> list[dict[str, str]]:
+    """One row for each layer of one behaviour, type and variant.
+
+    Open-ended answers without scores have a row all the same, with what needs no judge.
+    """
+    layers = sorted({layer for layer, _ in table.answers})
+    return [_row(behavior, test, table, layer) for layer in layers]
+
+
+def _row(behavior: str, test: Test, table: ScoreTable, layer: int) -> dict[str, str]:
+    strengths = sorted(s for n, s in table.scores if n == layer)
+    rows = {s: found for (n, s), found in table.answers.items() if n == layer}
+    row = {
+        "behavior": behavior,
+        "type": test.type,
+        "variant": variant_label(table.name),
+        "layer": str(layer),
+        "questions": str(len(next(iter(rows.values())))),
+        "unit": table.name.unit,
+    }
+    ends = extremes(strengths)
+    shown = {"negative": ends[:1], "zero": [0.0], "positive": ends[-1:]}
+    for column, (strength,) in ((c, s) for c, s in shown.items() if s):
+        row |= _score_columns(column, table, (layer, strength))
+    change = table.change((layer, ends[-1]), (layer, ends[0])) if len(ends) > 1 else None
+    if change is not None:
+        row |= _texts(("change", "change_low95", "change_high95"), change)
+    if isinstance(test, LetterTest):
+        return row | _letter_columns(test, rows)
+    row |= _open_columns(rows)
+    judged = {s: test.scores(table.rows[layer, s], "") for s in strengths}
+    if judged:
+        missing = {m: int(np.isnan(scores).sum()) for m, scores in judged.items()}
+        row["missing_scores"] = " ".join(f"{m:g}:{count}" for m, count in missing.items())
+    return row
+
+
+def _score_columns(column: str, table: ScoreTable, cell: tuple[int, float]) -> dict[str, str]:
+    estimate = table.score(cell)
+    if estimate is None:
+        return {}
+    names = (f"score_{column}", f"low95_{column}", f"high95_{column}")
+    found = _texts(names, estimate) | {f"strength_{column}": f"{cell[1]:g}"}
+    if cell in table.converted:
+        found[f"converted_{column}"] = f"{table.converted[cell]:.3g}"
+    return found
+
+
+def _texts(names: tuple[str, str, str], e: Estimate) -> dict[str, str]:
+    values = (e.mean, e.low, e.high)
+    return {name: f"{value:.4f}" for name, value in zip(names, values, strict=True)}
+
+
+def logit_differences(test: LetterTest, rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """log P(matching) - log P(other letter) of every row, shape (rows,).
+
+    NaN where the matching letter is neither A nor B or a probability is 0.
+    """
+    found = []
+    for row in rows:
+        letter = answer_letter(row[test.fields.matching])
+        a, b = float(row["a_prob"]), float(row["b_prob"])
+        if letter not in ("A", "B") or a <= 0 or b <= 0:
+            found.append(np.nan)
+        else:
+            found.append(np.log(a / b) if letter == "A" else np.log(b / a))
+    return np.array(found)
+
+
+def steerability(
+    test: LetterTest, rows: Mapping[float, Sequence[Mapping[str, Any]]]
+) -> NDArray[np.float64]:
+    """Least-squares slope of the logit difference against the strength, shape (questions,).
+
+    Source: Tan et al., "Analysing the Generalisation and Reliability of Steering Vectors"
+    (NeurIPS 2024), section 3: steerability is the slope of the propensity (the logit difference
+    of the two answers) in the multiplier; a question whose slope has the wrong sign is
+    anti-steerable. Units: logits for each unit of the multiplier, or of the dose. Questions
+    without a logit difference at some strength are left out. A slope of exactly 0 is a tie: the
+    question was not moved at all (in 16 bits, or by a vector of another layer's scale), and is
+    neither steerable nor anti-steerable.
+    """
+    strengths = sorted(rows)
+    differences = np.stack([logit_differences(test, rows[s]) for s in strengths], axis=1)
+    return slopes(strengths, differences[~np.isnan(differences).any(axis=1)])
+
+
+def _letter_columns(
+    test: LetterTest, rows: Mapping[float, Sequence[Mapping[str, Any]]]
+) -> dict[str, str]:
+    mass = {m: np.mean([r["a_prob"] + r["b_prob"] for r in found]) for m, found in rows.items()}
+    columns = {"p_a_plus_p_b": " ".join(f"{m:g}:{value:.3f}" for m, value in mass.items())}
+    if len(rows) > 1:
+        found = steerability(test, rows)
+        if found.size:
+            names = ("steerability", "steerability_low95", "steerability_high95")
+            columns |= _texts(names, bootstrap_mean(found))
+            columns["anti_steerable_fraction"] = f"{(found < 0).mean():.3f}"
+            if (found == 0).any():
+                columns["tied_fraction"] = f"{(found == 0).mean():.3f}"
+    return columns
+
+
+def distinct_3_grams(text: str) -> float:
+    """Different word 3-grams over all of them: near 1 for prose, near 0 for a loop.
+
+    Source: Li et al., "A Diversity-Promoting Objective Function for Neural Conversation Models"
+    (NAACL 2016), distinct-n. A text of fewer than three words has nothing to repeat: 1.
+    """
+    words = re.findall(r"\w+", text.lower())
+    grams = list(zip(words, words[1:], words[2:], strict=False))
+    return len(set(grams)) / len(grams) if grams else 1.0
+
+
+def ends_properly(row: Mapping[str, Any]) -> bool:
+    """Whether an answer ended at an end token rather than at the limit of its length."""
+    return str(row["raw_model_output"]).rstrip().endswith(("|>", "</s>", "<eos>", "<end_of_turn>"))
+
+
+def shares_of_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What open-ended answers are like, without a judge.
+
+    Returns:
+        ``ends``: share that ends at an end token; ``distinct``: mean :func:`distinct_3_grams`;
+        ``loops``: share that ends in a loop (:func:`utils.scores.loops.find_loop`); ``words``: mean
+        length in words.
+    """
+    answers = [str(row["model_output"]) for row in rows]
+    return {
+        "ends": float(np.mean([ends_properly(row) for row in rows])),
+        "distinct": float(np.mean([distinct_3_grams(answer) for answer in answers])),
+        "loops": float(np.mean([find_loop(answer) is not None for answer in answers])),
+        "words": float(np.mean([len(answer.split()) for answer in answers])),
+    }
+
+
+def _open_columns(rows: Mapping[float, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+    shares = {m: shares_of_answers(found) for m, found in rows.items()}
+
+    def each(name: str, digits: int = 2) -> str:
+        return " ".join(f"{m:g}:{share[name]:.{digits}f}" for m, share in shares.items())
+
+    return {
+        "proper_ends": each("ends"),
+        "distinct_3_grams": each("distinct"),
+        "loops": each("loops"),
+        "words": each("words", 0),
+    }
+
+
+def as_csv(rows: Sequence[Mapping[str, str]]) -> bytes:
+    """All columns, comma-separated; what does not apply is empty."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, FIELDS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue().encode()
+
+
+def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """The columns that hold anything, as a Markdown table; intervals beside their means."""
+    header = ["behavior", "type", "variant", "layer", *_strength_titles(rows), "change"]
+    header += ["steerability", "anti", "ties", "P(A)+P(B)", "missing", "ends", "3-grams"]
+    header += ["loops", "words"]
+    lines = []
+    for row in rows:
+        cells = [row[name] for name in ("behavior", "type", "variant", "layer")]
+        for key in ("negative", "zero", "positive"):
+            cells.append(_with_interval(row, f"score_{key}", f"low95_{key}", f"high95_{key}"))
+        cells.append(_with_interval(row, "change", "change_low95", "change_high95"))
+        slope = ("steerability", "steerability_low95", "steerability_high95")
+        cells.append(_with_interval(row, *slope))
+        rest = ("anti_steerable_fraction", "tied_fraction", "p_a_plus_p_b", "missing_scores")
+        cells += [
+            row.get(n, "") for n in (*rest, "proper_ends", "distinct_3_grams", "loops", "words")
+        ]
+        lines.append(cells)
+    used = [i for i in range(len(header)) if any(cells[i] for cells in lines)]
+    table = [[header[i] for i in used], ["---"] * len(used)]
+    table += [[cells[i] for i in used] for cells in lines]
+    return "".join(f"| {' | '.join(_cell(text) for text in cells)} |\n" for cells in table)
+
+
+def _cell(text: str) -> str:
+    return one_line(text).replace("|", r"\|")
+
+
+def _strength_titles(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Titles of the score's three columns: their strengths, if those of all rows agree."""
+    titles = []
+    for column in ("negative", "zero", "positive"):
+        found = {row[f"strength_{column}"] for row in rows if f"strength_{column}" in row}
+        title = found.pop() if len(found) == 1 else column
+        unit = f"{rows[0]['unit']} " if rows and column != "zero" else ""
+        titles.append(f"{unit}{'0' if column == 'zero' else title}".replace("-", "\N{MINUS SIGN}"))
+    return titles
+
+
+def _with_interval(row: Mapping[str, str], mean: str, low: str, high: str) -> str:
+    return f"{row[mean]} [{row[low]}, {row[high]}]" if mean in row else ""

@@ -1,0 +1,207 @@
+"""Scores read from result files: by behaviour, variant, layer and strength."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.data.evaluation import LetterTest, OpenTest, Test, read_results
+from utils.data.items import Items
+from utils.errors import UserError
+from utils.files.contents import read_measured
+from utils.files.paths import Paths, ResultName, other_unit
+from utils.scores.cells import Cell
+from utils.stats import Estimate, bootstrap_category_mean, bootstrap_mean
+from utils.vectors.origin import Origin, check_alike, recorded_origin
+
+
+@dataclass
+class ScoreTable:
+    """The scores of one behaviour under one variant (system prompt, override ...).
+
+    Attributes:
+        name: what all the files have in common (layer and strength are to be replaced).
+        scores: cell -> score of every question, shape (questions,); NaN where it is missing.
+        rows: cell -> the rows of its file.
+        converted: cell -> its strength in the other unit (the dose of a multiplier), where the
+            file's record tells.
+        categories: category of every question; ``None`` if the test has none.
+        beyond_ab: questions whose matching letter is neither A nor B (each counts 0).
+        missing: cells that were asked for and have no file, or no scores yet.
+        unjudged: cell -> the rows of open-ended answers that have no scores yet.
+    """
+
+    name: ResultName
+    scores: dict[Cell, NDArray[np.float64]] = field(default_factory=dict)
+    rows: dict[Cell, list[dict[str, Any]]] = field(default_factory=dict)
+    converted: dict[Cell, float] = field(default_factory=dict)
+    categories: list[str] | None = None
+    beyond_ab: int = 0
+    missing: list[Cell] = field(default_factory=list)
+    unjudged: dict[Cell, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> list[int]:
+        return sorted({layer for layer, _ in self.scores})
+
+    @property
+    def answers(self) -> dict[Cell, list[dict[str, Any]]]:
+        """The rows of every cell, with scores or without."""
+        return dict(sorted((self.rows | self.unjudged).items()))
+
+    @property
+    def swept_strengths(self) -> list[float]:
+        """The strengths that were measured at the largest number of layers."""
+        count = Counter(strength for _, strength in self.scores)
+        return sorted(s for s, layers in count.items() if layers == max(count.values()))
+
+    def factor(self, layer: int) -> float | None:
+        """What a strength at a layer is multiplied by to have it in the other unit."""
+        known = [v / s for (n, s), v in self.converted.items() if n == layer and s]
+        return known[0] if known else None
+
+    @property
+    def base_strength(self) -> float | None:
+        """What changes are counted from: 0, or where there is no 0 the lowest strength."""
+        strengths = sorted({s for _, s in self.scores})
+        if 0.0 in strengths:
+            return 0.0
+        return strengths[0] if len(strengths) > 1 else None
+
+    def base(self, layer: int) -> Cell | None:
+        """The cell that changes at a layer are counted from.
+
+        Without steering a layer makes no difference: where 0 was measured at another layer only,
+        that is the cell.
+        """
+        strength = self.base_strength
+        if strength is None or (layer, strength) in self.scores:
+            return None if strength is None else (layer, strength)
+        unsteered = sorted(cell for cell in self.scores if cell[1] == 0)
+        return unsteered[0] if unsteered else None
+
+    def score(self, cell: Cell, categories: Sequence[str] | None = None) -> Estimate | None:
+        """Mean score, over all questions (categories weighing the same) or those of some."""
+        values = self.scores.get(cell)
+        return None if values is None else self._mean(values, categories)
+
+    def change(
+        self, cell: Cell, base: Cell | None, categories: Sequence[str] | None = None
+    ) -> Estimate | None:
+        """Change of the score from ``base`` to ``cell``, paired question by question."""
+        if cell not in self.scores or base is None or base not in self.scores:
+            return None
+        return self._mean(self.scores[cell] - self.scores[base], categories)
+
+    def steered_change(self, cell: Cell) -> Estimate | None:
+        """Change from :meth:`base`; ``None`` for the strength that changes are counted from."""
+        if cell[1] == self.base_strength:
+            return None
+        return self.change(cell, self.base(cell[0]))
+
+    def _mean(
+        self, values: NDArray[np.float64], categories: Sequence[str] | None
+    ) -> Estimate | None:
+        chosen = np.ones(len(values), dtype=bool)
+        labels = None if self.categories is None else np.array(self.categories)
+        if labels is not None and categories is not None:
+            chosen, labels = np.isin(labels, list(categories)), None
+        known = chosen & ~np.isnan(values)
+        missing = int(chosen.sum() - known.sum())
+        if not known.any():
+            return None
+        if labels is not None:
+            mean = bootstrap_category_mean(values[known], labels[known].tolist())
+            return replace(mean, missing=missing)
+        return replace(bootstrap_mean(values[known]), missing=missing)
+
+
+def extremes(strengths: Sequence[float]) -> list[float]:
+    """-1 and +1 where they were measured, else the lowest and highest strength but 0."""
+    steered = sorted({s for s in strengths if s})
+    if not steered:
+        return []
+    return [s for s in (-1.0, 1.0) if s in steered] or sorted({steered[0], steered[-1]})
+
+
+def model_name(name: ResultName) -> str:
+    """The model of a result, for people."""
+    if name.model is not None:
+        return name.model
+    return f"Llama 2 {name.model_size}{'' if name.use_base_model else ' chat'}"
+
+
+def variant_label(name: ResultName) -> str:
+    """What tells a variant from the plain model, for people."""
+    signs = {"pos": "positive prompt", "neg": "negative prompt"}
+    parts = []
+    if name.system_prompt is not None:
+        parts.append(signs[name.system_prompt])
+    if name.override_vector is not None:
+        parts.append(f"vector of layer {name.override_vector}")
+    if name.override_vector_model is not None:
+        parts.append(f"vector of {name.override_vector_model}")
+    if name.override_model_weights_path is not None:
+        parts.append(f"weights {name.override_model_weights_path}")
+    return ", ".join(parts) or "plain"
+
+
+def load_scores(
+    name: ResultName,
+    cells: Iterable[Cell],
+    test: Test,
+    paths: Paths,
+    *,
+    without_beyond_ab: bool = False,
+) -> ScoreTable:
+    """Read the files of one behaviour, each under its exact name.
+
+    Args:
+        name: layer and strength are replaced by those of each cell.
+        cells: what to read; a cell without a file is noted as missing.
+        test: how a row is scored; of open-ended answers the judged files are read.
+        paths: where the files lie.
+        without_beyond_ab: leave out questions whose matching letter is neither A nor B.
+
+    Raises:
+        UserError: a damaged file, or cells that were measured on different questions or with
+            different models of one name.
+    """
+    table = ScoreTable(name)
+    questions: list[Any] | None = None
+    origins: dict[Path, Origin] = {}
+    for cell in cells:
+        named = replace(name, layer=cell[0], strength=cell[1])
+        path = paths.scores(named) if isinstance(test, OpenTest) else paths.result(named)
+        if not path.exists():
+            table.missing.append(cell)
+            if isinstance(test, OpenTest) and paths.result(named).exists():
+                table.unjudged[cell] = read_results(paths.result(named))
+            continue
+        rows = read_results(path)
+        asked = [row.get("question", row.get("prompt")) for row in rows]
+        if questions is None:
+            questions = asked
+        elif asked != questions:
+            raise UserError(f"{path} was measured on other questions than the cells before it")
+        table.beyond_ab = test.beyond_ab(rows)
+        if without_beyond_ab and isinstance(test, LetterTest):
+            kept = test.within_ab(rows)
+            rows = Items([row for row, keep in zip(rows, kept, strict=True) if keep], rows.sha256)
+            if not rows:
+                raise UserError(f"{path}: no question has A or B as its matching letter")
+        table.scores[cell] = test.scores(rows, str(path))
+        table.rows[cell] = rows
+        # judged answers have the strengths in the record of the file of answers
+        answers = paths.result(named)
+        origins[answers] = recorded_origin(answers)
+        converted = read_measured(answers).get(other_unit(name.unit))
+        if isinstance(converted, int | float):
+            table.converted[cell] = float(converted)
+        table.categories = test.categories(rows)
+    check_alike(origins, "plotted")
+    return table

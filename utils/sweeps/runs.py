@@ -1,0 +1,169 @@
+"""Putting a model through a test: prompts, one run over all cells, result rows.
+
+Each measure gives, for a batch of questions and for every cell, one JSON value. The values are
+what a sweep journals; :meth:`row` turns one into a row of a result file.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from utils.data.evaluation import LETTERS, LetterTest, OpenTest, Test
+from utils.data.items import ABItem, OpenItem
+from utils.prompts.format import LetterPrompt, OpenPrompt
+from utils.steering.decoding import GreedyGrid
+from utils.steering.grid import LetterGrid
+from utils.steering.one_pass import Steer
+from utils.steering.self_check import Rounding
+
+if TYPE_CHECKING:
+    from llama_wrapper import LlamaWrapper
+
+# Below this distance of the two best logits rounding may decide between two tokens; in 16 bits,
+# below what rounding was seen to move a logit by.
+NEAR_TIE = 1e-4
+
+
+Advance = Callable[[float], Any]
+
+
+def _nowhere(_questions: float) -> None:
+    """Progress that nobody looks at."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides how much is computed together, and how long answers may get."""
+
+    batch_tokens: int | None = None
+    batch_rows: int | None = None
+    max_new_tokens: int = 100
+
+
+class Run(Protocol):
+    """A run over all cells of some questions.
+
+    Attributes:
+        batches: questions that are computed together.
+        rounding: of a 16-bit model, as measured before the run.
+    """
+
+    batches: list[list[int]]
+    rounding: Rounding | None
+
+    @property
+    def alone(self) -> int:
+        """How many cells were computed one by one so far."""
+
+    def measure(self, batch: Sequence[int], advance: Advance = _nowhere) -> list[list[Any]]:
+        """JSON values [question of the batch][cell].
+
+        Args:
+            batch: one of ``batches``.
+            advance: called with the questions finished since the last call, parts of them too.
+        """
+
+
+class LetterRun:
+    """[P(A), P(B)] for every cell; -1 in place of NaN, which JSON does not have."""
+
+    def __init__(
+        self,
+        wrapper: "LlamaWrapper",
+        prompts: Sequence[LetterPrompt],
+        cells: Sequence[Steer | None],
+        settings: Settings,
+    ) -> None:
+        steers = [cell for cell in cells if cell is not None]
+        self._grid = LetterGrid(wrapper, prompts, steers, budget=settings.batch_tokens)
+        self.batches, self.rounding = self._grid.batches, self._grid.rounding
+        place = iter(range(1, len(cells) + 1))
+        self._columns = [0 if cell is None else next(place) for cell in cells]
+
+    def measure(self, batch: Sequence[int], advance: Advance = _nowhere) -> list[list[Any]]:
+        found = self._grid.probabilities(batch)[:, self._columns]
+        advance(len(batch))
+        return found.nan_to_num(nan=-1.0).tolist()
+
+    @property
+    def alone(self) -> int:
+        return self._grid.alone
+
+
+class OpenRun:
+    """The tokens of an answer for every cell, and how near a tie came to deciding them."""
+
+    def __init__(
+        self,
+        wrapper: "LlamaWrapper",
+        prompts: Sequence[OpenPrompt],
+        cells: Sequence[Steer | None],
+        settings: Settings,
+    ) -> None:
+        self._grid = GreedyGrid(
+            wrapper,
+            prompts,
+            cells,
+            max_new_tokens=settings.max_new_tokens,
+            rows=settings.batch_rows,
+        )
+        self.batches, self.rounding = self._grid.batches, self._grid.rounding
+        moved = 0.0 if self.rounding is None else self.rounding.absolute
+        self._near = max(NEAR_TIE, moved)
+        self.alone = 0
+
+    def measure(self, batch: Sequence[int], advance: Advance = _nowhere) -> list[list[Any]]:
+        found = self._grid.answers(batch, advance)
+        if self._grid.is_alone(batch):
+            self.alone += sum(map(len, found))
+        return [
+            [{"tokens": list(a.tokens), "near_tie": a.margin < self._near} for a in answers]
+            for answers in found
+        ]
+
+
+def start_run(
+    test: Test,
+    wrapper: "LlamaWrapper",
+    prompts: Sequence[Any],
+    cells: Sequence[Steer | None],
+    settings: Settings,
+) -> Run:
+    """Begin a run; ``None`` among the cells is the unsteered model."""
+    kind = OpenRun if isinstance(test, OpenTest) else LetterRun
+    return kind(wrapper, prompts, cells, settings)
+
+
+def is_broken(value: Any) -> bool:
+    """Whether a cell's value is no result: the model's numbers were NaN."""
+    return isinstance(value, list) and min(value) < 0
+
+
+def is_value(test: Test, value: Any) -> bool:
+    """Whether a journal's value is one that a run of this test gives."""
+    if isinstance(test, LetterTest):
+        whole = isinstance(value, list) and len(value) == len(LETTERS)
+        return whole and all(type(p) is float and (p == -1 or 0 <= p <= 1 + 1e-6) for p in value)
+    if not isinstance(value, dict) or type(value.get("near_tie")) is not bool:
+        return False
+    tokens = value.get("tokens")
+    return isinstance(tokens, list) and all(type(token) is int and token >= 0 for token in tokens)
+
+
+def result_row(
+    test: Test,
+    item: ABItem | OpenItem,
+    prompt: Any,
+    value: Any,
+    tokenizer: Any,
+    ends: Collection[int] = (),
+) -> dict[str, Any]:
+    """One row of a result file; ``ends`` are the tokens at which answers end."""
+    if isinstance(test, LetterTest):
+        return test.row(item.row, *value)
+    tokens: Mapping[str, Any] = value
+    # the end of a turn need not be a token that the tokenizer calls special
+    own = [token for token in tokens["tokens"] if token not in ends]
+    answer = tokenizer.decode(own, skip_special_tokens=True).strip()
+    raw = tokenizer.decode([*prompt.ids, *tokens["tokens"]], skip_special_tokens=False)
+    return dict(item.row) | {"model_output": answer, "raw_model_output": raw}

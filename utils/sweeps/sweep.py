@@ -1,0 +1,204 @@
+"""A layers x strengths sweep of one behaviour: what is pending, journalled running, writing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from utils.data.evaluation import Test
+from utils.data.items import ABItem, OpenItem
+from utils.files.artifacts import fingerprint, must_make, save
+from utils.files.json_files import json_bytes
+from utils.files.paths import DOSE, MULTIPLIER, UNITS, Paths, ResultName
+from utils.ranks import Ranks
+from utils.sweeps.sweep_journal import Cell, Schema, SweepJournal, distinct_cells
+from utils.vectors.dose import SteeringVector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llama_wrapper import LlamaWrapper
+    from utils.steering.one_pass import Steer
+    from utils.steering.self_check import Rounding
+    from utils.sweeps.runs import Settings
+
+
+@dataclass
+class Sweep:
+    """One behaviour under one system prompt, at every layer and strength asked for.
+
+    Attributes:
+        test: what is measured.
+        name: the name of the results; its layer and strength are filled in for each cell, and its
+            unit says whether strengths are multipliers or doses.
+        items: the questions.
+        prompts: one for each question.
+        vectors: the vector of each layer that is steered.
+        cells: all (layer, strength) asked for.
+        inputs: what every cell depends on.
+        pending: the cells that are not finished.
+        near_ties: answers just written in which rounding may have decided between two tokens.
+        rounding: of a 16-bit model, as measured before its cells were computed.
+        alone, computed: cells that this process computed one by one, and all it computed; a cell
+            is one question under one steer.
+    """
+
+    test: Test
+    name: ResultName
+    items: Sequence[ABItem | OpenItem]
+    prompts: Sequence[Any]
+    vectors: Mapping[int, SteeringVector]
+    cells: list[Cell]
+    inputs: dict[str, Any]
+    pending: list[Cell] = field(default_factory=list)
+    near_ties: int = 0
+    rounding: "Rounding | None" = None
+    alone: int = 0
+    computed: int = 0
+
+    def multiplier(self, cell: Cell) -> float:
+        """What the vector is multiplied by in a cell.
+
+        Raises:
+            UserError: the cell's strength is a dose, and H is not known.
+        """
+        layer, strength = cell
+        return self.vectors[layer].multiplier(strength, self.name.unit) if strength else 0.0
+
+    def cell_inputs(self, cell: Cell) -> dict[str, Any]:
+        layer, strength = cell
+        # At strength 0 nothing is added, so the result does not depend on any vector.
+        vector = self.vectors[layer].sha256 if strength else None
+        inputs = self.inputs | {"layer": layer, "vector": vector}
+        return inputs | {self.name.unit: strength, MULTIPLIER: self.multiplier(cell)}
+
+    def strengths(self, cell: Cell) -> dict[str, float | None]:
+        """A cell's strength in both units, as its record keeps it."""
+        layer, strength = cell
+        if not strength:
+            return dict.fromkeys(UNITS, 0.0)
+        multiplier = self.multiplier(cell)
+        return {MULTIPLIER: multiplier, DOSE: self.vectors[layer].dose(multiplier)}
+
+    def path(self, cell: Cell, paths: Paths) -> Path:
+        return paths.result(replace(self.name, layer=cell[0], strength=cell[1]))
+
+    def find_pending(self, paths: Paths, *, overwrite: bool) -> None:
+        """Compare every cell with what stands in its place.
+
+        Raises:
+            UserError: a result that was made from other inputs.
+        """
+        self.pending = [
+            cell
+            for cell in self.cells
+            if must_make(self.path(cell, paths), self.cell_inputs(cell), overwrite=overwrite)
+        ]
+
+    def run(
+        self,
+        wrapper: "LlamaWrapper",
+        paths: Paths,
+        *,
+        settings: "Settings",
+        ranks: Ranks,
+        advance: "Callable[[float], Any]",
+    ) -> tuple[list[Path], list[str]]:
+        """Compute the pending cells, and write them on the main rank.
+
+        Args:
+            wrapper: the model.
+            paths: where to write.
+            settings: how much is computed together.
+            ranks: the processes that share the questions.
+            advance: called with the number of questions just finished, or parts of them.
+
+        Returns:
+            The files written, and a line for each cell that failed.
+        """
+        # torch comes with it, and what is finished is told without torch
+        from utils.sweeps.runs import is_value
+
+        wanted = [self.cell_inputs(cell) for cell in self.cells]
+        key = fingerprint({"cells": wanted, "settings": asdict(settings)})
+        schema = Schema(self.cells, len(self.items), partial(is_value, self.test))
+        written: list[Path] = []
+        failures: list[str] = []
+        left = list(self.pending)
+        while left:
+            journal = SweepJournal(paths, self.name.behavior, key, left, ranks, schema)
+            with journal:
+                columns = self._measure(wrapper, journal, settings, ranks, advance)
+                ranks.wait()
+                if ranks.is_main:
+                    values = journal.collect(len(self.items))
+                    made, failed = self._write(journal.cells, columns, values, wrapper, paths)
+                    journal.remove()
+                    written += made
+                    failures += failed
+            left = [cell for cell in left if cell not in journal.cells]
+        return written, failures
+
+    def _measure(
+        self,
+        wrapper: "LlamaWrapper",
+        journal: SweepJournal,
+        settings: "Settings",
+        ranks: Ranks,
+        advance: "Callable[[float], Any]",
+    ) -> list[int]:
+        """Journal this rank's share; for each cell the place of its value in a question's values.
+
+        Strength 0 is computed once however many layers there are.
+        """
+        from utils.sweeps.runs import start_run
+
+        distinct = distinct_cells(journal.cells)
+        steers = [None if cell is None else self._steer(cell) for cell in distinct]
+        run = start_run(self.test, wrapper, self.prompts, steers, settings)
+        advance(len(journal.finished))
+        left = [batch for batch in run.batches if not journal.finished.issuperset(batch)]
+        for batch in ranks.share(left):
+            journal.append(batch, run.measure(batch, advance))
+            self.computed += len(batch) * len(distinct)
+        self.alone += run.alone
+        self.rounding = run.rounding or self.rounding
+        return [distinct.index(cell if cell[1] else None) for cell in journal.cells]
+
+    def _steer(self, cell: Cell) -> "Steer":
+        from utils.steering.one_pass import Steer
+
+        return Steer(cell[0], self.multiplier(cell) * self.vectors[cell[0]].vector)
+
+    def _write(
+        self,
+        cells: Sequence[Cell],
+        columns: Sequence[int],
+        values: Sequence[Sequence[Any]],
+        wrapper: "LlamaWrapper",
+        paths: Paths,
+    ) -> tuple[list[Path], list[str]]:
+        from utils.steering.generation import end_tokens
+        from utils.sweeps.runs import is_broken, result_row
+
+        written, failures = [], []
+        ends = end_tokens(wrapper)
+        for column, cell in zip(columns, cells, strict=True):
+            if cell not in self.pending:
+                continue
+            path = self.path(cell, paths)
+            found = [row[column] for row in values]
+            if any(is_broken(value) for value in found):
+                failures.append(f"{path.name}: the model's probabilities are NaN; not written")
+                continue
+            rows = [
+                result_row(self.test, item, prompt, value, wrapper.tokenizer, ends)
+                for item, prompt, value in zip(self.items, self.prompts, found, strict=True)
+            ]
+            self.near_ties += sum(isinstance(v, dict) and v["near_tie"] for v in found)
+            origin = self.vectors[cell[0]].origin.recorded() if cell[1] else None
+            inputs, measured = self.cell_inputs(cell), self.strengths(cell)
+            save(path, json_bytes(rows), inputs, measured, vector_origin=origin)
+            written.append(path)
+        return written, failures
