@@ -17,6 +17,8 @@ A figure of some layers, behaviours or models says so in its name where there ar
 replaces that of all. More or changed vectors draw a figure again; fewer are refused.
 """
 
+from __future__ import annotations
+
 import argparse
 import time
 from collections.abc import Mapping, Sequence
@@ -58,7 +60,7 @@ def names_of(ids: Sequence[str], paths: Paths) -> dict[str, str]:
     return {b: behaviors.load(b, paths).name if paths.description(b).is_file() else b for b in ids}
 
 
-def summary(vectors: "VectorSet", model: str) -> list[list[str]]:
+def summary(vectors: VectorSet, model: str) -> list[list[str]]:
     """What the figures of one model come to, a row for each behaviour."""
     import numpy as np
 
@@ -84,7 +86,7 @@ def summary(vectors: "VectorSet", model: str) -> list[list[str]]:
     return rows
 
 
-def report(vectors: "VectorSet", notes: Sequence[str]) -> str:
+def report(vectors: VectorSet, notes: Sequence[str]) -> str:
     """Notes on what is missing, and a table for each model."""
     lines = [f"note: {note}" for note in notes]
     for model in vectors.models:
@@ -105,9 +107,9 @@ def report(vectors: "VectorSet", notes: Sequence[str]) -> str:
 
 def draw(
     args: argparse.Namespace,
-    vectors: "VectorSet",
-    keys: "Sequence[Key]",
-    hashes: "Mapping[Key, str]",
+    vectors: VectorSet,
+    keys: Sequence[Key],
+    hashes: Mapping[Key, str],
     names: Mapping[str, str],
     album: Album[Any],
 ) -> str:

@@ -5,6 +5,8 @@ A behaviour is a folder ``<datasets>/generate/<behavior>/`` with contrast pairs 
 folder is a new behaviour for every script at once.
 """
 
+from __future__ import annotations
+
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path

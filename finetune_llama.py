@@ -22,6 +22,8 @@ any number of processes (DDP or FSDP, as `accelerate config` says).
 Next: ./prompting_with_steering.py --override_model_weights_path finetuned_models/....pt
 """
 
+from __future__ import annotations
+
 import argparse
 import time
 from collections.abc import Sequence
@@ -64,13 +66,13 @@ class Job:
     target: Path
     figure: Path
     inputs: dict[str, Any]
-    examples: "list[Example]"
-    held_out: "HeldOut"
+    examples: list[Example]
+    held_out: HeldOut
     tokenizer: Any
     state: Path
     lock: Path
     finished: bool
-    precision: "Precision"
+    precision: Precision
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -100,7 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def examples_of(learned: "Sequence[LetterPrompt]", direction: str) -> "list[Example]":
+def examples_of(learned: Sequence[LetterPrompt], direction: str) -> list[Example]:
     """What the model is to learn: the letter of the answers of one direction."""
     from utils.finetuning.tuner import Example
 

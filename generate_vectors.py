@@ -16,6 +16,8 @@ Writes  <artifacts_dir>/vectors/<behavior>/vec_layer_<L>_<model>.pt
 A killed run goes on where it stood; finished vectors are skipped. Next: ./normalize_vectors.py
 """
 
+from __future__ import annotations
+
 import argparse
 import functools
 import time
@@ -111,7 +113,7 @@ def unfinished_files(job: Job, label: str, paths: Paths, args: argparse.Namespac
 
 def compute(
     job: Job,
-    wrapper: "LlamaWrapper",
+    wrapper: LlamaWrapper,
     label: str,
     paths: Paths,
     args: argparse.Namespace,
@@ -154,7 +156,7 @@ def compute(
 
 
 def write(
-    job: Job, found: "AllSums", label: str, paths: Paths, args: argparse.Namespace
+    job: Job, found: AllSums, label: str, paths: Paths, args: argparse.Namespace
 ) -> list[Path]:
     """Write the files of one behaviour from the sums over all pairs.
 

@@ -6,6 +6,8 @@ is the only module that has any. No hook edits a tensor in place, so what was re
 what it was. A layer or a width that the model does not have is a UserError, and hooks nothing.
 """
 
+from __future__ import annotations
+
 import contextlib
 import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -87,7 +89,7 @@ class LlamaWrapper:
         *,
         tokenizer: PreTrainedTokenizerBase | None = None,
         **options: Any,
-    ) -> "LlamaWrapper":
+    ) -> LlamaWrapper:
         """Load the model that was chosen on the command line (and its tokenizer, if not given).
 
         Args:

@@ -17,6 +17,8 @@ After ./generate_vectors.py --limit N give the same --limit N here and to the ne
 Next: ./prompting_with_steering.py
 """
 
+from __future__ import annotations
+
 import argparse
 import time
 from collections import defaultdict

@@ -27,6 +27,8 @@ Writes  <artifacts_dir>/analysis/<behavior>/PCA_..., separation_..., variance_..
         which; of one layer alone there is no line to draw, only the numbers
 """
 
+from __future__ import annotations
+
 import argparse
 import time
 from collections.abc import Mapping
@@ -61,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def measure_all(sources: "list[Source]", paths: Paths) -> "list[dict[int, LayerMeasures]]":
+def measure_all(sources: list[Source], paths: Paths) -> list[dict[int, LayerMeasures]]:
     """Read and measure every layer of every source; a fault stops before anything is drawn."""
     from tqdm import tqdm
 
@@ -79,7 +81,7 @@ def measure_all(sources: "list[Source]", paths: Paths) -> "list[dict[int, LayerM
     return measured
 
 
-def report(model: str, shown: "Shown") -> str:
+def report(model: str, shown: Shown) -> str:
     """Per behaviour: where the answers are told apart best."""
     head = f"{'behaviour':28}{'pairs':>6}{'A matches':>11}{'best layer':>12}   its AUROC"
     lines = [f"{model}\n{head}"]
@@ -101,7 +103,7 @@ def report(model: str, shown: "Shown") -> str:
 
 
 def draw(
-    sources: "list[Source]",
+    sources: list[Source],
     names: Mapping[str, str],
     hashes: Mapping[str, Mapping[str, str]],
     album: Album[Any],
@@ -123,7 +125,7 @@ def draw(
         pending.append((model, album.pending(jobs_of(shown, names, hashes, every))))
     for model, jobs in pending:
 
-        def start(aside: Paths, model: str = model) -> "ActivationFigures":
+        def start(aside: Paths, model: str = model) -> ActivationFigures:
             from utils.drawing.fonts import shown_names
             from utils.figures.activation_figures import ActivationFigures
 

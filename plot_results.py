@@ -23,6 +23,8 @@ A figure of some behaviours, layers or strengths says so in its name where there
 never replaces that of all. More or changed results draw a figure again; fewer are refused.
 """
 
+from __future__ import annotations
+
 import argparse
 import time
 from collections import Counter
@@ -111,7 +113,7 @@ def remembered(
     return Memory(paths, base.type, request | {"results": asdict(base)}, hashes | there)
 
 
-def draw(args: argparse.Namespace, plans: "Sequence[Plan]", album: "Album[Pen]") -> None:
+def draw(args: argparse.Namespace, plans: Sequence[Plan], album: Album[Pen]) -> None:
     """The figures that are not there yet; one that would show less stops before all others."""
     from tqdm import tqdm
 
@@ -124,7 +126,7 @@ def draw(args: argparse.Namespace, plans: "Sequence[Plan]", album: "Album[Pen]")
         album.draw(bar, each.pen)
 
 
-def report(args: argparse.Namespace, plans: "Sequence[Plan]") -> str:
+def report(args: argparse.Namespace, plans: Sequence[Plan]) -> str:
     """The tables to be printed, and what one must know to read them."""
     from utils.scores.score_report import answers_report, score_report
 

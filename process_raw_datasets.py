@@ -20,6 +20,8 @@ Writes  <datasets_dir>/generate/<behavior>/generate_dataset.json
 Next: ./generate_vectors.py
 """
 
+from __future__ import annotations
+
 import argparse
 import shutil
 from pathlib import Path

@@ -23,6 +23,8 @@ A killed run goes on where it stood; finished cells are skipped. Next: ./plot_re
 --type open_ended ./scoring.py
 """
 
+from __future__ import annotations
+
 import argparse
 import functools
 import time
@@ -99,7 +101,7 @@ def inputs_of_model(choice: ModelChoice, weights: str, args: argparse.Namespace)
 
 def plan(
     args: argparse.Namespace, choice: ModelChoice, shape: ModelShape
-) -> "tuple[list[Sweep], PromptSource]":
+) -> tuple[list[Sweep], PromptSource]:
     """All sweeps, every input checked before the model is loaded; and where prompts come from."""
     # numpy comes with these, and --help does without
     from utils.data.evaluation import TESTS, make_prompts

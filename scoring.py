@@ -22,6 +22,8 @@ Writes  <artifacts_dir>/results/open_ended_scores/<behavior>/ (same names, with 
 Next: ./plot_results.py --type open_ended
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import math
@@ -124,7 +126,7 @@ def positive_seconds(text: str) -> float:
     return value
 
 
-def get_judge(args: argparse.Namespace) -> "Judge":
+def get_judge(args: argparse.Namespace) -> Judge:
     """The judge named on the command line.
 
     Raises:
@@ -194,7 +196,7 @@ def missing_results(args: argparse.Namespace, paths: Paths, behavior: str | None
     )
 
 
-def print_estimate(jobs: Sequence["Job"], judge: "Judge", cache: "AnswerCache") -> None:
+def print_estimate(jobs: Sequence[Job], judge: Judge, cache: AnswerCache) -> None:
     """What a run would ask, for each behaviour."""
     from utils.judging.asking import estimated_tokens
     from utils.judging.score_files import by_behavior, calls_needed
@@ -214,7 +216,7 @@ def print_estimate(jobs: Sequence["Job"], judge: "Judge", cache: "AnswerCache") 
     )
 
 
-def ask(jobs: Sequence["Job"], judge: "Judge", cache: "AnswerCache") -> dict[str, str]:
+def ask(jobs: Sequence[Job], judge: Judge, cache: AnswerCache) -> dict[str, str]:
     """Ask what is not yet answered; key -> why there is no answer."""
     from utils.judging.score_files import calls_needed
 
@@ -231,7 +233,7 @@ def ask(jobs: Sequence["Job"], judge: "Judge", cache: "AnswerCache") -> dict[str
     return run.failures
 
 
-def report(jobs: Sequence["Job"]) -> None:
+def report(jobs: Sequence[Job]) -> None:
     """The table of scores, those of earlier runs included."""
     from utils.data.evaluation import OPEN_ENDED, read_results
     from utils.judging.score_files import by_behavior
@@ -249,7 +251,7 @@ def report(jobs: Sequence["Job"]) -> None:
     print_turned_down(jobs)
 
 
-def print_turned_down(jobs: Sequence["Job"]) -> None:
+def print_turned_down(jobs: Sequence[Job]) -> None:
     """The items that the judge will not answer, each reason with its rows."""
     from utils.data.evaluation import read_results
 

@@ -7,6 +7,8 @@ first of each kind into docs/figures.png. Kinds that nothing there makes (activa
 Run: python -m benchmarks.contact_sheet [--drawn FOLDER]
 """
 
+from __future__ import annotations
+
 import argparse
 import io
 import shutil

@@ -8,6 +8,8 @@ layers against two full passes per pair at several batch sizes. Bounds: 1e-5 for
 relative for a vector.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 

@@ -7,6 +7,8 @@ them. Each way runs in processes of its own, in turn, since peak memory is a pro
 table and writes benchmarks/finetuning.json.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import statistics

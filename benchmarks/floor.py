@@ -1,5 +1,7 @@
 """The arithmetic floor: the floating-point work that cannot be avoided, at the measured rate."""
 
+from __future__ import annotations
+
 import statistics
 import time
 from collections.abc import Callable, Sequence

@@ -11,6 +11,8 @@ the exit status is then 1. Prints a table, and writes gpu.json into $OUT if that
 into benchmarks/. On a CPU: --shape tiny --device cpu (seconds).
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import json

@@ -1,5 +1,7 @@
 """More parts of benchmarks/gpu.py: open-ended answers, rounding itself, finetuning."""
 
+from __future__ import annotations
+
 import math
 import statistics
 from collections.abc import Sequence

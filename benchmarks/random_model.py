@@ -4,6 +4,8 @@ Every block changes the residual stream, the answers' letters are what comes aft
 steering vector moves them.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -8,6 +8,8 @@ sampled and interleaved with the fast way, so that both see the same machine. Pr
 writes benchmarks/speed.json.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import random

@@ -6,6 +6,8 @@ than ten packages. Imports inside functions and for type checking count like all
 import-linter would do for ``utils``, but has no place for single modules such as the wrapper.
 """
 
+from __future__ import annotations
+
 import ast
 import sys
 from collections.abc import Iterator

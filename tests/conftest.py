@@ -1,5 +1,7 @@
 """Tiny models and a tiny tokenizer, made here; nothing is downloaded but the bundled model."""
 
+from __future__ import annotations
+
 import json
 import os
 import sys

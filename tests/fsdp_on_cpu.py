@@ -5,6 +5,8 @@ started, so that everything else of the sharded way (its preparing, gathering, c
 With ``STOP_AT`` the process dies at that step.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from pathlib import Path

@@ -3,6 +3,8 @@
 It can misbehave on request: 404, a body that breaks off, a wrong body, an unreachable port.
 """
 
+from __future__ import annotations
+
 import hashlib
 import threading
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """What the tests of the judge stage share: a bench to run it on, a server, a judge's answers."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Callable, Iterator

@@ -1,5 +1,7 @@
 """A local server that speaks the chat completions of OpenAI, and misbehaves as a test says."""
 
+from __future__ import annotations
+
 import json
 import threading
 import time

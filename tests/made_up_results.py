@@ -1,5 +1,7 @@
 """Result files with made-up scores, and the figures that plot_results.py draws of them."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ class Results:
         self.paths, self.drawn = Paths(folder, folder / "data"), figures
 
     @classmethod
-    def watched(cls, folder: Path, monkeypatch: pytest.MonkeyPatch) -> "Results":
+    def watched(cls, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
         """With the figures that are saved, as objects instead of files."""
         figures: dict[str, Any] = {}
         monkeypatch.setattr(

@@ -1,5 +1,7 @@
 """``python -m named_model_process fetch|convert ROW``: a named model in a process of its own."""
 
+from __future__ import annotations
+
 import json
 import sys
 

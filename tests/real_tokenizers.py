@@ -4,6 +4,8 @@ Nothing of them is committed. ``python tests/real_tokenizers.py`` fetches all of
 ``tests/golden/real_tokenizers.txt`` anew: one line for what each of them makes of each prompt.
 """
 
+from __future__ import annotations
+
 import functools
 import json
 import os

@@ -1,5 +1,7 @@
 """Results without a model, and the scripts that draw them."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +32,7 @@ class Desk:
         path.write_text(json.dumps(rows))
         return path
 
-    def fill(self, behaviors: Sequence[str] = ("bold", "calm")) -> "Desk":
+    def fill(self, behaviors: Sequence[str] = ("bold", "calm")) -> Desk:
         for behavior in behaviors:
             for layer in LAYERS:
                 for multiplier in MULTIPLIERS:

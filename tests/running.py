@@ -1,5 +1,7 @@
 """Running the scripts in tests: in this process, as a fork to be killed, or from the shell."""
 
+from __future__ import annotations
+
 import importlib
 import os
 import random

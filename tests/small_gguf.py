@@ -1,5 +1,7 @@
 """A tiny Qwen 2 as a GGUF file, as wheels of its parts, and as a row of the named models."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import zipfile

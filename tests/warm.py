@@ -6,6 +6,8 @@ and with arguments of its own. For tests of what a process does; a test of how o
 (by a shell, by ``accelerate launch``, within a second) starts a real one.
 """
 
+from __future__ import annotations
+
 import multiprocessing
 import os
 import runpy

@@ -1,5 +1,7 @@
 """The exceptions that scripts show as one message."""
 
+from __future__ import annotations
+
 _LONGEST = 400
 
 

@@ -7,6 +7,8 @@ compute on; and since each share is on disk as soon as it is finished, a run of 
 goes on with the same command, on any number of ranks.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Callable, Sequence

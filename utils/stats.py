@@ -1,5 +1,7 @@
 """Scores, and intervals from a seeded bootstrap over questions."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """What the variance of activations comes from, and components without the letters."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Sequence
 

@@ -1,5 +1,7 @@
 """The packed mask against a definition written out token by token."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 

@@ -1,5 +1,7 @@
 """Families of models: the whole chain by the scripts; who takes the fast way; who is refused."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import json

@@ -1,5 +1,7 @@
 """16-bit models: what is read is not rounded again, and the measure is the model's own rounding."""
 
+from __future__ import annotations
+
 import warnings
 from pathlib import Path
 from typing import Any

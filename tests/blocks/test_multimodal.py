@@ -1,5 +1,7 @@
 """Wrappers of text and images around an ordinary decoder are steered as that decoder is."""
 
+from __future__ import annotations
+
 import warnings
 from pathlib import Path
 

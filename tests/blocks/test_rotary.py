@@ -1,5 +1,7 @@
 """A number belongs to its prompt alone, also where rotary frequencies follow the length."""
 
+from __future__ import annotations
+
 import warnings
 from typing import Any
 

@@ -1,5 +1,7 @@
 """The vocabulary projection part by part = the layer's own."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import nn

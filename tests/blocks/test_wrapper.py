@@ -1,5 +1,7 @@
 """The wrapper's hooks: recorded = output_hidden_states, steered where it should be, gone after."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 

@@ -1,5 +1,7 @@
 """Values on the command line as people write them, ids that names can hold, short messages."""
 
+from __future__ import annotations
+
 import argparse
 import importlib
 from pathlib import Path

@@ -1,5 +1,7 @@
 """--layers as people write it, and chains of scripts in which nothing is repeated but --limit."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """What plot_results.py shows of a grid with holes, and what it says of them."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 

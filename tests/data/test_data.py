@@ -1,5 +1,7 @@
 """Good input: contrast pairs, descriptions of behaviours, and the bundled data sets."""
 
+from __future__ import annotations
+
 import json
 from collections import Counter
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The download with the real hub client against a local server that speaks its protocol."""
 
+from __future__ import annotations
+
 import csv
 import hashlib
 import io

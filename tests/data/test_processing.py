@@ -1,5 +1,7 @@
 """Raw data in, contrast pairs and tests out; and a behaviour of one's own through the chain."""
 
+from __future__ import annotations
+
 import json
 import random
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Every type of test from vectors to plots; published files; the summary's numbers."""
 
+from __future__ import annotations
+
 import csv
 import json
 import random

@@ -1,5 +1,7 @@
 """Checking a data folder: each kind of finding on small folders, bundled and published data."""
 
+from __future__ import annotations
+
 import json
 import math
 import os

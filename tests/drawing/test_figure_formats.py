@@ -1,5 +1,7 @@
 """The files of a figure, figures of finetuning on one scale, and the sheet of all kinds."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

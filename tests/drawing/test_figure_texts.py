@@ -1,5 +1,7 @@
 """Texts of users in figures and tables: as they were written, whatever the machine's settings."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """Pictures: what a reader needs to tell lines apart."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

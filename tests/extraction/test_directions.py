@@ -1,5 +1,7 @@
 """Pairs, system prompts and rubric of every bundled behaviour point the same way."""
 
+from __future__ import annotations
+
 import json
 import re
 

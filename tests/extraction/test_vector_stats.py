@@ -1,5 +1,7 @@
 """What pairs say about their vector: every number against its definition, pair by pair."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

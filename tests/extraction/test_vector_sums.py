@@ -1,5 +1,7 @@
 """Sums over pairs on disk: resumed = uninterrupted, shared out = alone, damage is named."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 

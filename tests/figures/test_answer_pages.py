@@ -1,5 +1,7 @@
 """Answers that one can read: pages of them, loops, and what is told before any judge has run."""
 
+from __future__ import annotations
+
 import csv
 import json
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Figures as artefacts: what is drawn again, what is refused, and what has a name of its own."""
 
+from __future__ import annotations
+
 import json
 import os
 import resource

@@ -1,5 +1,7 @@
 """Figures of results: changes are paired, the texts hold what is drawn, no axis exaggerates."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Durable files: whole or absent, with a record; journals and sums that survive a kill."""
 
+from __future__ import annotations
+
 import errno
 import json
 import os

@@ -1,5 +1,7 @@
 """File systems as clusters have them, full disks, long names, and folders where a file must be."""
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
@@ -185,7 +187,7 @@ runpy.run_path(script, run_name="__main__")
 """
 
 
-def on_a_full_disk(limit: int, script: str, *arguments: object) -> "tuple[int, str]":
+def on_a_full_disk(limit: int, script: str, *arguments: object) -> tuple[int, str]:
     """Run a script whose files may have so many bytes from when the model is loaded."""
     program = LIMITED.format(heavy="torch")
     command = [sys.executable, "-c", program, str(ROOT / f"{script}.py"), str(limit)]

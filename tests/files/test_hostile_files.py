@@ -1,5 +1,7 @@
 """JSON that no careful program wrote: one message with the place of the fault, no traceback."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable
 from pathlib import Path

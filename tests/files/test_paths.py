@@ -1,5 +1,7 @@
 """Names of files: exactly those of the paper's repository, read back exactly."""
 
+from __future__ import annotations
+
 import itertools
 import shutil
 import subprocess

@@ -1,5 +1,7 @@
 """Finetuning: one curve however it is computed, resumed = uninterrupted, weights that steer."""
 
+from __future__ import annotations
+
 import json
 import os
 import random

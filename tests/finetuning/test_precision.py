@@ -1,5 +1,7 @@
 """What is trained is float32, whatever the arithmetic: a small step is not rounded away."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

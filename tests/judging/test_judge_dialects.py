@@ -1,5 +1,7 @@
 """Judges that are not GPT-4 of 2023, and items that a judge turns down."""
 
+from __future__ import annotations
+
 import json
 import re
 import signal

@@ -1,5 +1,7 @@
 """Servers that mean harm or are broken, keys that stay at home, files as editors leave them."""
 
+from __future__ import annotations
+
 import codecs
 import json
 import re

@@ -1,5 +1,7 @@
 """The real thing: the bundled model behind `transformers serve` judges its own answers."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal

@@ -1,5 +1,7 @@
 """Which text of a reply is the verdict: behind thinking, beside lists, whole where it was cut."""
 
+from __future__ import annotations
+
 import time
 
 import pytest

@@ -1,5 +1,7 @@
 """The judge stage against a real local server, through the real client."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import random

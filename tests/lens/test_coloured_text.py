@@ -1,5 +1,7 @@
 """Tokens as text and colours, and the bar charts of the lens."""
 
+from __future__ import annotations
+
 import re
 import struct
 import warnings

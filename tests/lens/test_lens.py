@@ -1,5 +1,7 @@
 """Parts of blocks, logit lens, projections: against output_hidden_states and the model's logits."""
 
+from __future__ import annotations
+
 import math
 
 import pytest

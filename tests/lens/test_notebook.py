@@ -1,5 +1,7 @@
 """The notebook runs from top to bottom on the bundled model, and is committed with its outputs."""
 
+from __future__ import annotations
+
 import re
 import sys
 from pathlib import Path

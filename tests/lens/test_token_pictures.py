@@ -1,5 +1,7 @@
 """Tokens as pictures: where they stand, and that colours are those of their numbers."""
 
+from __future__ import annotations
+
 import io
 import random
 

@@ -1,5 +1,7 @@
 """Where and how a model is loaded: quantised weights, spread blocks, devices of many processes."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import accelerate

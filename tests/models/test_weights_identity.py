@@ -1,5 +1,7 @@
 """What a record calls the weights: every change of a byte is another name, wherever it is made."""
 
+from __future__ import annotations
+
 import os
 import shutil
 from pathlib import Path

@@ -1,5 +1,7 @@
 """An answer ends at what the generation config, the tokenizer or the template calls its end."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,5 +1,7 @@
 """A prompt and what is to follow it must fit into the model, or it is refused before the work."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

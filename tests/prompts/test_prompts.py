@@ -1,5 +1,7 @@
 """The right token is read and the first steered token is the right one, for every template."""
 
+from __future__ import annotations
+
 import hashlib
 
 import pytest

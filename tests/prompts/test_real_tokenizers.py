@@ -3,6 +3,8 @@
 Without npm, or a network at the first run, these tests are skipped by the name of the package.
 """
 
+from __future__ import annotations
+
 import itertools
 import json
 import re

@@ -1,5 +1,7 @@
 """What --show_tokens prints: the prompt itself, with marks where it is steered and read."""
 
+from __future__ import annotations
+
 import re
 
 import pytest

@@ -1,5 +1,7 @@
 """What people write is text, also where it names a special token; all else is as it was."""
 
+from __future__ import annotations
+
 import json
 import warnings
 from collections import Counter

@@ -1,5 +1,7 @@
 """Chat templates are programs: one that does not end, or fails, is one line."""
 
+from __future__ import annotations
+
 import subprocess
 import time
 from pathlib import Path

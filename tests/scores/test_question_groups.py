@@ -1,5 +1,7 @@
 """Categories in figures: small ones pooled, ordered by effect, no interval of a few questions."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Scores and intervals against independent computations."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

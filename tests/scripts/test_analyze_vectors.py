@@ -1,5 +1,7 @@
 """Vectors compared with one another: every number against another way of computing it."""
 
+from __future__ import annotations
+
 import itertools
 import os
 import shutil

@@ -1,5 +1,7 @@
 """Wrong input: found before the model loads, named, with its remedy, and nothing is written."""
 
+from __future__ import annotations
+
 import hashlib
 import io
 import json

@@ -1,5 +1,7 @@
 """The bundled model: fast = slow with its real weights, and the committed vectors are its own."""
 
+from __future__ import annotations
+
 import random
 
 import pytest

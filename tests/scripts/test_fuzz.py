@@ -3,6 +3,8 @@
 Seeded, so that every run tries the same cases; ``make fuzz`` tries many more (``CAA_FUZZ``).
 """
 
+from __future__ import annotations
+
 import contextlib
 import io
 import json

@@ -1,5 +1,7 @@
 """The GPU benchmark, whole, on a tiny model on the CPU: every part runs, its numbers make sense."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess

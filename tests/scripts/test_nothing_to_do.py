@@ -1,5 +1,7 @@
 """A run that has nothing to do: without torch, and with every change of its inputs still seen."""
 
+from __future__ import annotations
+
 import json
 import subprocess
 import sys

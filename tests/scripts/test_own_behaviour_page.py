@@ -1,5 +1,7 @@
 """docs/your_own_behaviour.md, followed word for word in a clone, on the bundled model."""
 
+from __future__ import annotations
+
 import json
 import re
 import shutil

@@ -5,6 +5,8 @@ under its name, and is small inside. The commands run in a shell, in a copy of t
 so that the folders they take by default are those of the copy.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import sys

@@ -1,5 +1,7 @@
 """plot_activations.py: its statistics against independent ones, its figures against their texts."""
 
+from __future__ import annotations
+
 import itertools
 import json
 import subprocess

@@ -1,5 +1,7 @@
 """Real processes under ``accelerate launch``: the artefacts of many are those of one."""
 
+from __future__ import annotations
+
 import os
 import re
 import signal
@@ -38,7 +40,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 def launch(
     script: str, *arguments: object, how: tuple[str, ...] = (), count: int = 2, **extra: str
-) -> "subprocess.Popen[str]":
+) -> subprocess.Popen[str]:
     """``accelerate launch`` through torchrun, or ``how`` says through what."""
     port = str(29500 + os.getpid() % 20000)
     how = how or ("--multi_gpu", "--main_process_port", port)
@@ -83,7 +85,7 @@ def alone(script: str, *arguments: object) -> None:
         torch.set_num_threads(before)
 
 
-def finish(process: "subprocess.Popen[str] | WarmProcess") -> tuple[str, str]:
+def finish(process: subprocess.Popen[str] | WarmProcess) -> tuple[str, str]:
     output, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
     return output, errors
@@ -170,7 +172,7 @@ def process_of(rank: int, folder: Path) -> int:
     raise AssertionError(f"no process of rank {rank}")
 
 
-def kill_rank(launcher: "subprocess.Popen[str]", rank: int, folder: Path, sign: str) -> None:
+def kill_rank(launcher: subprocess.Popen[str], rank: int, folder: Path, sign: str) -> None:
     """SIGKILL one rank as soon as a file like ``sign`` has a second line: something is finished."""
     deadline = time.monotonic() + 120
     while not any(p.read_bytes().count(b"\n") > 1 for p in folder.rglob(sign)):

@@ -1,5 +1,7 @@
 """The scripts from end to end on a tiny model: names, rows, skipping, refusing, overwriting."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Two real processes at one file: never the record of one with the bytes of the other."""
 
+from __future__ import annotations
+
 import json
 import multiprocessing
 import os
@@ -60,7 +62,7 @@ def test_a_file_and_its_record_are_of_one_writer(tmp_path: Path, large: bool) ->
     assert sorted(p.name for p in tmp_path.iterdir()) == [".artefact.pt.record", "artefact.pt"]
 
 
-def holder(code: str, *arguments: object) -> "subprocess.Popen[str]":
+def holder(code: str, *arguments: object) -> subprocess.Popen[str]:
     """A process that has said that it holds something, and holds it until its input ends."""
     program = f"import sys; from pathlib import Path\n{code}"
     process = subprocess.Popen(

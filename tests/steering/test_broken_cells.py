@@ -1,5 +1,7 @@
 """One cell that overflows costs one cell: the others keep the fast way, and it is said once."""
 
+from __future__ import annotations
+
 import warnings
 from typing import Any
 

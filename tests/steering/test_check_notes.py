@@ -1,5 +1,7 @@
 """The comparison of the fast way with the slow one: made once, remembered if it was passed."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

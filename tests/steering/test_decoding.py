@@ -1,5 +1,7 @@
 """Answers decoded together behind one prefill = one at a time by the library's generate."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import pytest

@@ -1,5 +1,7 @@
 """The fast way equals the slow way: every family, batch size, prompt format and grid."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any

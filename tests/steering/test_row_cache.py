@@ -1,5 +1,7 @@
 """The cache of rows that decode together = the library's own, which copies; and who moves."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import Tensor

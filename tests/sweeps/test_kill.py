@@ -1,5 +1,7 @@
 """SIGKILL at random moments, run again: byte-identical artefacts and nothing left over."""
 
+from __future__ import annotations
+
 import random
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Journals, sums and records whose checksums are right and whose content is not a run's."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from collections.abc import Callable
@@ -43,7 +45,7 @@ class Desk:
         (found,) = (self.out / "results/calm").glob(".journal_*")
         return found
 
-    def rewrite(self, change: "Callable[[Any, list[Entry]], Any]") -> None:
+    def rewrite(self, change: Callable[[Any, list[Entry]], Any]) -> None:
         """Write the journal anew, whole and with right checksums, after a change."""
         with Journal(self.journal, None) as journal:
             header, entries = journal.header, list(journal.entries)
@@ -80,18 +82,18 @@ def every_value(entries: list[Entry], value: Any) -> None:
         entry["values"] = [[value for _ in row] for row in entry["values"]]
 
 
-def edit(key: str, value: Any) -> "Callable[[Any, list[Entry]], None]":
+def edit(key: str, value: Any) -> Callable[[Any, list[Entry]], None]:
     def change(_header: Any, entries: list[Entry]) -> None:
         entries[0][key] = value
 
     return change
 
 
-def values(value: Any) -> "Callable[[Any, list[Entry]], None]":
+def values(value: Any) -> Callable[[Any, list[Entry]], None]:
     return lambda _, entries: every_value(entries, value)
 
 
-WRONG: "dict[str, Callable[[Any, list[Entry]], Any]]" = {
+WRONG: dict[str, Callable[[Any, list[Entry]], Any]] = {
     "another sweep's header": lambda header, _: header | {"key": "0" * 64},
     "cells of another grid": lambda header, _: header | {"cells": [[3, 1.0], [3, 7.0]]},
     "cells that are none": lambda header, _: header | {"cells": [None, {"a": 1}]},

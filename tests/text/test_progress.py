@@ -1,5 +1,7 @@
 """Progress without a terminal, progress within a batch, and Ctrl-C in the middle of one."""
 
+from __future__ import annotations
+
 import random
 import signal
 import time

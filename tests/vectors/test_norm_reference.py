@@ -1,5 +1,7 @@
 """The mean norm of a model's vectors is fixed by its first normalisation."""
 
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Two models under one folder name: nothing made with the one is taken for the other's."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from collections.abc import Iterator

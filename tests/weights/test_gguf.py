@@ -1,5 +1,7 @@
 """GGUF files: converted once, to the very weights and tokens of loading them directly."""
 
+from __future__ import annotations
+
 import os
 import random
 import shutil

@@ -1,5 +1,7 @@
 """What transformers' reader of GGUF files leaves out: mended, or refused with its name."""
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Folders of models as people have them: broken files, newer formats, numbers under other names."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """Named models: the hub first, else wheels, one checksum; resumable, offline afterwards."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil

@@ -1,5 +1,7 @@
 """A model is loaded with all of its weights, or not at all: no partial success of a library."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """What the variance of saved activations consists of: principal components, named directions."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,6 +3,8 @@
 Which there are: :mod:`utils.cli.saved_sources`. No torch before a file is read.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -15,6 +15,8 @@ Three things follow, each without which the numbers say something about letters 
 * Only projections on the same direction are compared, those of one fold.
 """
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass

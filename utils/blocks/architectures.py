@@ -4,6 +4,8 @@ A decoder-only model that is in no list here is tried: its blocks are looked for
 loaded, and its fast way is compared with its slow way before it is trusted.
 """
 
+from __future__ import annotations
+
 from utils.errors import UserError
 
 _ENCODER = "it is an encoder, no decoder-only language model"

@@ -1,5 +1,7 @@
 """What goes into a decoder block and what comes out, across architectures and versions."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from inspect import signature
 from typing import Any

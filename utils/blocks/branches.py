@@ -13,6 +13,8 @@ Attention is causal and steering changes no token before the tail, so each branc
 the numbers of a forward pass of its own.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -3,6 +3,8 @@
 One repair of the library outlives its block: see :mod:`utils.blocks.rotary`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple

@@ -1,5 +1,7 @@
 """Rows of unlike length in one batch."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import torch

@@ -8,6 +8,8 @@ than the context again. So that a number belongs to its prompt alone, only promp
 share a call, and the module's memory is taken away.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

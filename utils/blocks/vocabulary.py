@@ -1,5 +1,7 @@
 """The projection of the rows that are read onto the vocabulary."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import cache, partial

@@ -3,6 +3,8 @@
 No torch here: ``--help`` and wrong input must answer at once.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 from pathlib import Path

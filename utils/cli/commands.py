@@ -1,5 +1,7 @@
 """Flags of commands that are shown to the user: how to make what is missing."""
 
+from __future__ import annotations
+
 import argparse
 import shlex
 

@@ -1,5 +1,7 @@
 """Numbers on the command line: their checks, and how strongly to steer."""
 
+from __future__ import annotations
+
 import argparse
 import math
 import re

@@ -1,5 +1,7 @@
 """The model flags of scripts that read files of a model and never load it."""
 
+from __future__ import annotations
+
 import argparse
 
 from utils.errors import UserError

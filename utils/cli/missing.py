@@ -1,5 +1,7 @@
 """What to say of results that are not there: which others are, and which command makes them."""
 
+from __future__ import annotations
+
 import argparse
 import shlex
 from collections.abc import Iterable, Sequence

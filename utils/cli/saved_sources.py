@@ -3,6 +3,8 @@
 No torch: what is missing is found at once.
 """
 
+from __future__ import annotations
+
 import argparse
 import re
 import shlex

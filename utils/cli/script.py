@@ -1,5 +1,7 @@
 """What every script does around its ``main``: status, messages, closing lines."""
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import os

@@ -1,5 +1,7 @@
 """The flags that say how a finetuning run trains."""
 
+from __future__ import annotations
+
 import argparse
 
 from utils.cli import arguments, flag_values

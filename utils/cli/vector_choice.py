@@ -1,5 +1,7 @@
 """The vectors that a steering run adds: found, read, and held against the model that is steered."""
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """Fetching the published files: resumable, checked, whole or absent."""
 
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
 

@@ -3,6 +3,8 @@
 How a model is put through a test is in :mod:`utils.sweeps.runs`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,7 +217,7 @@ TESTS: dict[str, Test] = {**LETTER_TESTS, OPEN_ENDED.type: OPEN_ENDED}
 
 
 def make_prompts(
-    test: Test, items: Sequence[ABItem | OpenItem], prompt_format: "PromptFormat"
+    test: Test, items: Sequence[ABItem | OpenItem], prompt_format: PromptFormat
 ) -> list[Any]:
     """One prompt for each question.
 

@@ -1,5 +1,7 @@
 """Reading and checking contrast pairs and A/B test questions."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

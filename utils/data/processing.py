@@ -1,5 +1,7 @@
 """From raw items to contrast pairs and tests; the same input and seed give the same bytes."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Turning the published files, as they were fetched, into this toolkit's raw and test files."""
 
+from __future__ import annotations
+
 import csv
 import random
 from collections.abc import Callable, Iterator, Sequence

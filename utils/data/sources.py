@@ -4,6 +4,8 @@ The four Anthropic files, the three of the hallucination set and the processed s
 a source that has changed is found before anything is made of it.
 """
 
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass
 

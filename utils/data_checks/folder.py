@@ -3,6 +3,8 @@
 Nothing here stops at a fault: each becomes a finding, and the check goes on.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +33,7 @@ LENGTH_P_VALUE = 0.001
 
 def check_folder(
     paths: Paths,
-    tokenizer: "PreTrainedTokenizerBase | None",
+    tokenizer: PreTrainedTokenizerBase | None,
     behaviors: Collection[str] | None = None,
 ) -> Report:
     """Check the contrast pairs and tests of a data folder.

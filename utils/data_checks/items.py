@@ -1,5 +1,7 @@
 """The items of one data file as a check sees them: every fault is noted, none ends the reading."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path

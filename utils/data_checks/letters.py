@@ -1,5 +1,7 @@
 """Whether a tokenizer tells answers apart at the token of their letter."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from utils.data_checks.items import DataFile, Item

@@ -1,5 +1,7 @@
 """Texts that say nearly the same: pairs that share most of their words, rare words first."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

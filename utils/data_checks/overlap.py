@@ -1,5 +1,7 @@
 """Items that ask the same or nearly the same, within one file and across two."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from utils.data_checks.items import DataFile, Item

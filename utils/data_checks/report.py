@@ -1,5 +1,7 @@
 """What a check of a data folder found: findings, one row of numbers a behaviour, as text."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal

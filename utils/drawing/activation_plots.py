@@ -1,5 +1,7 @@
 """Pictures of activations: answers as points, and what their variance comes from, over layers."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 

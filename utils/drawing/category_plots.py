@@ -1,5 +1,7 @@
 """Dot plots: a row for each category or behaviour, its points side by side within the row."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -3,6 +3,8 @@
 Which ones is set once, by the script, around everything that it draws: no matplotlib here.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 from collections.abc import Iterator, Sequence

@@ -6,6 +6,8 @@ the character's code point is written instead. Figures without such a character 
 bytes on every machine.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import sys

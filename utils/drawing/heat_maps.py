@@ -1,5 +1,7 @@
 """Heat maps of cosines, and the same numbers as a tab-separated matrix."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Lines with intervals: small multiples on shared axes, and panels over one another."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

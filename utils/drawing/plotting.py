@@ -5,6 +5,8 @@ pasted. Colours are Okabe and Ito's, told apart by colour-blind readers; markers
 colour says.
 """
 
+from __future__ import annotations
+
 import contextlib
 import io
 import textwrap
@@ -28,7 +30,7 @@ NOTE_SIZE, GREY = 6.5, "#555555"
 @contextlib.contextmanager
 def drawing(
     rows: int = 1, columns: int = 1, *, size: tuple[float, float], **options: Any
-) -> Iterator[tuple[Figure, "np.ndarray[Any, Any]"]]:
+) -> Iterator[tuple[Figure, np.ndarray[Any, Any]]]:
     """A new figure in this project's style and its axes, closed when the block ends.
 
     Args:

@@ -4,6 +4,8 @@ Figures are drawn in matplotlib's own defaults and this project's style, whateve
 ``matplotlibrc`` says, and every text as it is written: ``$`` begins no formula.
 """
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import os

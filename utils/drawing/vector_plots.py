@@ -1,5 +1,7 @@
 """Pictures of vectors that are no heat maps: lines over layers, layers in their main plane."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,6 +3,8 @@
 How they are found: :mod:`utils.extraction.vector_stats`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 

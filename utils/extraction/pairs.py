@@ -1,11 +1,13 @@
 """Residual streams at the answer letter, both answers of a pair behind one shared prompt."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from llama_wrapper import LlamaWrapper
 from utils.blocks.branches import length_batches
 from utils.blocks.padding import left_padded
 from utils.blocks.rotary import stretching
@@ -13,9 +15,6 @@ from utils.prompts.format import LetterPrompt
 from utils.steering.check_notes import SelfTest
 from utils.steering.one_pass import PackedPrompts, Readings, default_budget, slow_outputs
 from utils.steering.self_check import COPIES, PADDINGS, Rounding, Ways, checked, probe_batches
-
-if TYPE_CHECKING:
-    from llama_wrapper import LlamaWrapper
 
 
 class PairOutputs:
@@ -35,7 +34,7 @@ class PairOutputs:
 
     def __init__(
         self,
-        wrapper: "LlamaWrapper",
+        wrapper: LlamaWrapper,
         prompts: Sequence[LetterPrompt],
         layers: Sequence[int],
         *,

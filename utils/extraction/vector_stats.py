@@ -6,6 +6,8 @@ residual stream there, is the unit of a *dose*. The tokens of a free answer are 
 that its median may differ; nor are first tokens, whose length many models inflate.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,14 +43,14 @@ class Moments:
     norms: list[Tensor] = field(default_factory=list)
 
     @classmethod
-    def zero(cls, shape: tuple[int, int]) -> "Moments":
+    def zero(cls, shape: tuple[int, int]) -> Moments:
         """No pairs yet; ``shape`` is (layers, width)."""
         wide = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
         differences, signed, sizes = wide
         return cls(differences, signed, torch.zeros(shape[0], dtype=torch.float64), sizes)
 
     @classmethod
-    def total(cls, parts: "Sequence[Moments]", shape: tuple[int, int]) -> "Moments":
+    def total(cls, parts: Sequence[Moments], shape: tuple[int, int]) -> Moments:
         """The sums of all parts together."""
         found = cls.zero(shape)
         for part in parts:
@@ -77,7 +79,7 @@ class Moments:
         return dict(vars(self))
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], shape: tuple[int, int]) -> "Moments":
+    def from_state(cls, state: dict[str, Any], shape: tuple[int, int]) -> Moments:
         """What :meth:`state` gave.
 
         Raises:

@@ -6,6 +6,8 @@ files at the end. Every rank of a run has a state of its own; the states are put
 end.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import time
@@ -143,7 +145,7 @@ class VectorSums:
             raise
         self._saved_at = time.monotonic()
 
-    def __enter__(self) -> "VectorSums":
+    def __enter__(self) -> VectorSums:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,5 +1,7 @@
 """The figures of plot_activations.py: pictures of activations with their numbers beside them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

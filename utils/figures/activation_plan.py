@@ -1,5 +1,7 @@
 """Which figures plot_activations.py draws: what each shows and what it is called."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,11 +49,11 @@ def group_of(source: Source) -> str:
 
 
 def jobs_of(
-    shown: "Sequence[tuple[Source, Measured]]",
+    shown: Sequence[tuple[Source, Measured]],
     names: Mapping[str, str],
     hashes: Hashes,
     every: Sequence[str],
-) -> "list[Job[ActivationFigures]]":
+) -> list[Job[ActivationFigures]]:
     """All figures of one model.
 
     Args:
@@ -78,13 +80,13 @@ def jobs_of(
 
 
 def _jobs_of_one(
-    source: Source, measured: "Measured", names: Mapping[str, str], hashes: Hashes
-) -> "list[Job[ActivationFigures]]":
+    source: Source, measured: Measured, names: Mapping[str, str], hashes: Hashes
+) -> list[Job[ActivationFigures]]:
     from utils.figures.activation_figures import AS_THEY_ARE, LETTERS_REMOVED
 
     known = hashes[group_of(source)]
 
-    def job(kind: str, draw: "Draw", layer: int | None = None) -> "Job[ActivationFigures]":
+    def job(kind: str, draw: Draw, layer: int | None = None) -> Job[ActivationFigures]:
         at = _some([source]) if layer is None else f" layer={layer}"
         items = known if layer is None else {str(layer): known[str(layer)]}
         return Job(
@@ -95,10 +97,10 @@ def _jobs_of_one(
             options=_options([source], names),
         )
 
-    def scatter(layer: int) -> "Draw":
+    def scatter(layer: int) -> Draw:
         return lambda figures: figures.scatter(source, layer, measured[layer])
 
-    def page(view: "View") -> "Draw":
+    def page(view: View) -> Draw:
         return lambda figures: figures.page(source, measured, view)
 
     jobs = [job("PCA", scatter(layer), layer) for layer in measured]

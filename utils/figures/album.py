@@ -6,6 +6,8 @@ since the figure in place shows more than could be drawn now. The figure, its nu
 matplotlib, so that a run that finds everything drawn never does.
 """
 
+from __future__ import annotations
+
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -4,6 +4,8 @@ The page is Markdown, the answers are not: each stands in a fence that it cannot
 whatever a model writes is shown as text.
 """
 
+from __future__ import annotations
+
 import re
 import textwrap
 from collections.abc import Mapping, Sequence

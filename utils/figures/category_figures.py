@@ -1,5 +1,7 @@
 """What plot_results.py shows of categories and of behaviours side by side: paired changes."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """The figures of plot_results.py: from score tables to pictures with their numbers beside them."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

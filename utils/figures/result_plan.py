@@ -3,6 +3,8 @@
 Nothing is drawn here, and matplotlib is not needed to know that nothing has to be.
 """
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +36,7 @@ CELL = (*CELL_PARTS, "behavior")
 class Pen:
     """What draws: the figures, and behaviours by the names that can be drawn."""
 
-    figures: "Figures"
+    figures: Figures
     names: Mapping[str, str]
 
     def named(self, behavior: Behavior) -> Behavior:
@@ -65,7 +67,7 @@ class Plan:
     without_beyond_ab: bool
     some_variants: bool
 
-    def jobs(self) -> "list[Job[Pen]]":
+    def jobs(self) -> list[Job[Pen]]:
         jobs = [job for subject in self.subjects for job in self._jobs_of(subject)]
         swept = [s.plain for s in self.subjects if len(s.tables[0].layers) > 1]
         if swept:
@@ -82,7 +84,7 @@ class Plan:
         layers = sorted({n for s in self.subjects for n in s.tables[0].layers})
         return jobs + (self._at_layer(layers[0]) if len(layers) == 1 else [])
 
-    def _at_layer(self, layer: int) -> "list[Job[Pen]]":
+    def _at_layer(self, layer: int) -> list[Job[Pen]]:
         """The figures of all behaviours at the one layer that there is or was asked for."""
         jobs: list[Job[Pen]] = []
         every = [(s.behavior, s.tables) for s in self.subjects]
@@ -112,7 +114,7 @@ class Plan:
         )
         return jobs
 
-    def _jobs_of(self, subject: Subject) -> "list[Job[Pen]]":
+    def _jobs_of(self, subject: Subject) -> list[Job[Pen]]:
         behavior, tables = subject.behavior, subject.tables
         table = tables[0]
         jobs: list[Job[Pen]] = []
@@ -185,7 +187,7 @@ class Plan:
         at = "" if layer is None else f"layer={layer}_"
         return f"{kind} {self.base.unit}s {at}{(name or self.base).stem(without=without)}"
 
-    def summary(self) -> "Job[Pen]":
+    def summary(self) -> Job[Pen]:
         """The table of everything, also of answers without scores."""
         kind = "summary" if self.base.unit == MULTIPLIER else f"summary_{self.base.unit}s"
         stem = f"{kind}_{self.base.stem(without=CELL)}"

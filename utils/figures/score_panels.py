@@ -4,6 +4,8 @@ Where the question is a change, the panel shows the change: its interval is that
 questions with and without steering, many times narrower than that of a score.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

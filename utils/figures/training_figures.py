@@ -4,6 +4,8 @@ A run has a figure of its own; where the run of the other direction has left its
 both are drawn once more on one scale.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

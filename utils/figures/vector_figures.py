@@ -1,5 +1,7 @@
 """The figures of analyze_vectors.py: from vectors to pictures with their numbers beside them."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path

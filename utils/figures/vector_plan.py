@@ -1,5 +1,7 @@
 """Which figures analyze_vectors.py draws: what each shows and what it is called."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 

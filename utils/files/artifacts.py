@@ -6,6 +6,8 @@ so that a kill between the two leaves an unfinished artefact, never one of unkno
 lock is held for both, so that of two processes that write the same file one is last with both.
 """
 
+from __future__ import annotations
+
 import contextlib
 import io
 import json

@@ -1,5 +1,7 @@
 """The cache of models: where it is, hashes of large files, and one process at a time in it."""
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import json

@@ -4,6 +4,8 @@ A file that is read, and read again to be hashed, may be two files: another proc
 replaced it in between. So its bytes are read once, and both are made from them.
 """
 
+from __future__ import annotations
+
 import hashlib
 import io
 import json
@@ -144,7 +146,7 @@ def load_torch(source: Path | Contents) -> Any:
         raise UserError(f"{contents.path} is damaged or no plain tensor file: {reason}") from error
 
 
-def parse_vector(contents: Contents, *, width: int | None = None) -> "torch.Tensor":
+def parse_vector(contents: Contents, *, width: int | None = None) -> torch.Tensor:
     """The 1-D vector in the bytes of a file, float32.
 
     Raises:

@@ -1,5 +1,7 @@
 """Writing a file whole or not at all: beside its place, flushed, renamed."""
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import os

@@ -1,5 +1,7 @@
 """Reading ``.env``: the one place for it, whatever a text editor made of the file."""
 
+from __future__ import annotations
+
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path

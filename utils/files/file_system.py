@@ -1,5 +1,7 @@
 """What the file systems of clusters leave out, told apart from what fails on them."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import os

@@ -1,5 +1,7 @@
 """JSON, read and written: whatever is wrong with a text is one error, never a traceback."""
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Mapping

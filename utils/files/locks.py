@@ -6,6 +6,8 @@ the work. Then the lock is on nothing, and the next process would make a file of
 that; so a lock counts only if its file is still the one at its path.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import fcntl

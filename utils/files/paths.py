@@ -5,6 +5,8 @@ They are built exactly and parsed exactly; nothing searches by substring, becaus
 ``layer=1`` is a substring of ``layer=15``.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import re
@@ -76,7 +78,7 @@ class ResultName:
         return "_".join(parts)
 
     @classmethod
-    def parse(cls, filename: str) -> "ResultName | None":
+    def parse(cls, filename: str) -> ResultName | None:
         """Read a name back; ``None`` if ``filename`` is not one that :meth:`filename` writes."""
         match = _RESULT_NAME.fullmatch(filename)
         if match is None:

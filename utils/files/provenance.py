@@ -1,5 +1,7 @@
 """What a record says of how an artefact came about: the command and the versions."""
 
+from __future__ import annotations
+
 import importlib.metadata
 import platform
 import re

@@ -6,6 +6,8 @@ the versions of the packages are added here. A note that is damaged, or of anoth
 where none can be written the work is done again at the next start.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import hashlib

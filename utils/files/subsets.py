@@ -4,6 +4,8 @@ A figure of some layers, strengths or behaviours must not replace the one of all
 the whole, the name says nothing. Names need no quoting in a shell.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterable
 

@@ -4,6 +4,8 @@ A state is saved when the weights in it have just given a finite loss and gradie
 are changed. So the newest state is always a good one.
 """
 
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
 from typing import Any

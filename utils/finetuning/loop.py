@@ -1,5 +1,7 @@
 """The loop of a finetuning run: tests on held-out questions, steps, checkpoints."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Writing what a finetuning run has trained: a file of weights, or an adapter."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -5,6 +5,8 @@ the pairs of a step alone: neither the number of processes nor that of micro-bat
 number, but for rounding.
 """
 
+from __future__ import annotations
+
 import contextlib
 import math
 import os

@@ -8,6 +8,8 @@ that is turned down for another reason may be the item's fault or hold for all: 
 beside it tells which.
 """
 
+from __future__ import annotations
+
 import asyncio
 import math
 import os
@@ -95,7 +97,7 @@ class JudgeClient:
         self._checking = asyncio.Lock()
         self._client = make_client(judge, max(judge.max_tokens, MOST_TOKENS))
 
-    async def __aenter__(self) -> "JudgeClient":
+    async def __aenter__(self) -> JudgeClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -4,6 +4,8 @@ The rubric is the behaviour's own (``behavior.json``). Each distinct question is
 however many rows or files it stands in, and every reply is on disk before it is counted.
 """
 
+from __future__ import annotations
+
 import asyncio
 import signal
 import sys

@@ -5,6 +5,8 @@ counted, so that a run that was killed pays for nothing twice. Nothing here depe
 or on the order of the answers.
 """
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

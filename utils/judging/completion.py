@@ -1,5 +1,7 @@
 """What a judge's server sent as its reply: the body of a chat completion, read with suspicion."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass
 from typing import Any

@@ -4,6 +4,8 @@ The plain way is that of GPT-4 in 2023: ``max_tokens``, temperature 0, the rubri
 Later models turn one or the other down, and those that think need room for it.
 """
 
+from __future__ import annotations
+
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -50,7 +52,7 @@ class Dialect:
         temperature = {"temperature": TEMPERATURE} if self.temperature else {}
         return {"messages": messages, **length, **temperature}
 
-    def adapted(self, about: str) -> "Dialect | None":
+    def adapted(self, about: str) -> Dialect | None:
         """The way that a server seems to ask for; ``None`` if it does not seem to.
 
         Args:
@@ -67,7 +69,7 @@ class Dialect:
             return replace(self, system_turn=False)
         return None
 
-    def longer(self, asked: int, *, thinks: bool) -> "Dialect | None":
+    def longer(self, asked: int, *, thinks: bool) -> Dialect | None:
         """The same with more room for a reply; ``None`` at its end.
 
         Args:
@@ -80,12 +82,12 @@ class Dialect:
             return None
         return replace(self, max_tokens=min(self.max_tokens * GROWTH, MOST_TOKENS))
 
-    def changes(self, plain: "Dialect") -> dict[str, Any]:
+    def changes(self, plain: Dialect) -> dict[str, Any]:
         """What of this differs from the way that was asked for; goes into records."""
         return {k: v for k, v in asdict(self).items() if v != getattr(plain, k)}
 
     @classmethod
-    def of(cls, plain: "Dialect", changes: Any) -> "Dialect | None":
+    def of(cls, plain: Dialect, changes: Any) -> Dialect | None:
         """The reverse of :meth:`changes`; ``None`` if they are none."""
         kinds = {field.name: type(getattr(plain, field.name)) for field in fields(cls)}
         if not isinstance(changes, dict) or not changes.keys() <= kinds.keys():

@@ -1,5 +1,7 @@
 """What a judge's failure means: for one try, for one item, or for the whole run."""
 
+from __future__ import annotations
+
 import json
 import math
 import re
@@ -62,7 +64,7 @@ class ErrorBody:
     codes: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, data: bytes) -> "ErrorBody":
+    def read(cls, data: bytes) -> ErrorBody:
         """The explanation in a body, in any of the forms that servers give it."""
         text = data.decode("utf-8", "replace")
         try:
@@ -72,7 +74,7 @@ class ErrorBody:
         return cls.of(body)
 
     @classmethod
-    def of(cls, body: Any) -> "ErrorBody":
+    def of(cls, body: Any) -> ErrorBody:
         while isinstance(body, dict) and isinstance(body.get("error"), dict | list | str):
             body = body["error"]
         if isinstance(body, list) and body:

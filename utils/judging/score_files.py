@@ -1,5 +1,7 @@
 """Files of open-ended answers and the files of scores that are made from them."""
 
+from __future__ import annotations
+
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -5,6 +5,8 @@ that anybody on the machine may have started, or an address with a typing error,
 handed it with the first question.
 """
 
+from __future__ import annotations
+
 import ipaddress
 import os
 import re

@@ -1,5 +1,7 @@
 """The HTTP client that a judge is asked with: its bodies limited, its redirects not followed."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +74,7 @@ def _proxy_message(error: Exception) -> str:
     return f"{where} has no address that can be used; correct or unset the variable"
 
 
-def _limiting(most: int) -> "Callable[[httpx2.Response], Awaitable[None]]":
+def _limiting(most: int) -> Callable[[httpx2.Response], Awaitable[None]]:
     async def limit(response: httpx2.Response) -> None:
         """Have the body counted while it arrives, before anything keeps it."""
         # A small compressed body may be a large one.

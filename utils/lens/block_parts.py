@@ -10,19 +10,18 @@ those are taken with which, at every token and in every dimension,
 up to the rounding of the model's dtype. Where none fits, the architecture is refused by name.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from llama_wrapper import LlamaWrapper
 from utils.blocks.block_io import checked_delta
 from utils.errors import UserError
-
-if TYPE_CHECKING:
-    from llama_wrapper import LlamaWrapper
 
 PARTS = ("attention", "after_attention", "mlp", "output")
 _ATTENTION, _MLP = ("attn", "attention"), ("mlp", "feed_forward", "feedforward", "moe", "ffn")
@@ -67,7 +66,7 @@ class Anatomy:
 
 
 def take_apart(
-    wrapper: "LlamaWrapper",
+    wrapper: LlamaWrapper,
     ids: Sequence[int],
     deltas: Mapping[int, Tensor] | None = None,
     from_position: int = 0,
@@ -122,7 +121,7 @@ def take_apart(
     return Anatomy(entry[0], tuple(parts), logits)
 
 
-def check_run(wrapper: "LlamaWrapper", ids: Sequence[int], deltas: Mapping[int, Tensor]) -> None:
+def check_run(wrapper: LlamaWrapper, ids: Sequence[int], deltas: Mapping[int, Tensor]) -> None:
     """Check tokens, layers and widths before anything runs.
 
     Raises:
@@ -138,7 +137,7 @@ def check_run(wrapper: "LlamaWrapper", ids: Sequence[int], deltas: Mapping[int, 
             raise UserError("the vector holds NaN or infinite values")
 
 
-def _entry(wrapper: "LlamaWrapper", entries: Outputs, inside: Outputs, output: Tensor) -> Tensor:
+def _entry(wrapper: LlamaWrapper, entries: Outputs, inside: Outputs, output: Tensor) -> Tensor:
     """The input of block 0: an embedding, or the last thing done to it, that fits block 0."""
     config = wrapper.model.config.get_text_config()
     scale = float(getattr(config, "embedding_multiplier", 1.0))
@@ -152,7 +151,7 @@ def _entry(wrapper: "LlamaWrapper", entries: Outputs, inside: Outputs, output: T
 
 
 def _added(
-    wrapper: "LlamaWrapper", layer: int, inside: Outputs, stream: Tensor, output: Tensor
+    wrapper: LlamaWrapper, layer: int, inside: Outputs, stream: Tensor, output: Tensor
 ) -> tuple[Tensor, Tensor] | None:
     """Contributions of attention and MLP that make up the block, or ``None``."""
     scale = float(getattr(wrapper.blocks[layer], "residual_multiplier", 1.0))
@@ -188,7 +187,7 @@ def _adds_up(stream: Tensor, attention: Tensor, mlp: Tensor, output: Tensor) -> 
     return bool(((x + a + m - y).abs() <= allowed).all())
 
 
-def _cannot(wrapper: "LlamaWrapper", layer: int) -> UserError:
+def _cannot(wrapper: LlamaWrapper, layer: int) -> UserError:
     names = ", ".join(name for name, _ in wrapper.blocks[layer].named_children())
     return UserError(
         f"architecture {wrapper.architecture!r}: block {layer} (made of {names}) is not its input "

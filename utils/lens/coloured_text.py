@@ -4,6 +4,8 @@ Colours run from Okabe and Ito's blue over white to their orange, which colour-b
 apart, symmetric about 0; on each the text is black or white, whichever is read more easily.
 """
 
+from __future__ import annotations
+
 import html
 import math
 from collections.abc import Sequence
@@ -31,7 +33,7 @@ _BOX = (
 )
 
 
-def token_pieces(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> list[str]:
+def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
     """The text of each token of a sequence.
 
     Byte-level tokenizers may cut one character (an emoji, say) into several tokens, none of
@@ -56,7 +58,7 @@ def token_pieces(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> li
     return pieces
 
 
-def token_text(tokenizer: "PreTrainedTokenizerBase", token: int) -> str:
+def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     """One token by itself; bytes that are no text as ``<F0 9F>``."""
     text = _decoded(tokenizer, [token])
     if _REPLACEMENT not in text:
@@ -180,7 +182,7 @@ def _luminance(color: Color) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def _decoded(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
+def _decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """Tokens as they read in the middle of a text."""
     # Some decoders drop the space before a first word; so no token is decoded as the first.
     anchor = tokenizer("a", add_special_tokens=False)["input_ids"]

@@ -1,21 +1,20 @@
 """A question and its answer as tokens: an answer that is given, or the model's own."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from llama_wrapper import LlamaWrapper
 from utils.errors import UserError
 from utils.lens.block_parts import check_run
 from utils.prompts.format import Conversation
 from utils.steering.generation import generate
 
-if TYPE_CHECKING:
-    from llama_wrapper import LlamaWrapper
-
 
 def converse(
-    wrapper: "LlamaWrapper",
+    wrapper: LlamaWrapper,
     question: str,
     answer: str | None = None,
     *,
@@ -50,7 +49,7 @@ def converse(
     return prompt_format.answered(question, answer)
 
 
-def _check_room(wrapper: "LlamaWrapper", length: int, max_new_tokens: int) -> None:
+def _check_room(wrapper: LlamaWrapper, length: int, max_new_tokens: int) -> None:
     config = wrapper.model.config.get_text_config()
     context = getattr(config, "max_position_embeddings", None)
     if isinstance(context, int) and length + max_new_tokens > context:

@@ -1,5 +1,7 @@
 """What steering changes under the logit lens, as PNGs to be shown or saved, and as text."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -32,7 +34,7 @@ def figure_label(text: str) -> str:
 
 def change_text(
     changes: Mapping[int, tuple[Sequence[Change], Sequence[Change]]],
-    tokenizer: "PreTrainedTokenizerBase",
+    tokenizer: PreTrainedTokenizerBase,
 ) -> str:
     """For each layer what rises and what falls most, in percentage points.
 
@@ -56,7 +58,7 @@ def change_text(
 
 def change_bars(
     changes: Mapping[int, tuple[Sequence[Change], Sequence[Change]]],
-    tokenizer: "PreTrainedTokenizerBase",
+    tokenizer: PreTrainedTokenizerBase,
     *,
     title: str,
 ) -> bytes:

@@ -6,23 +6,21 @@ one block (what its attention or its MLP adds) is read the same way. The final n
 vector to one length, so a part is read at full strength however little it adds.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
+from llama_wrapper import LlamaWrapper
 from utils.blocks.block_io import device_of
 from utils.blocks.vocabulary import head_in_float32
 from utils.errors import UserError
 from utils.lens.block_parts import PARTS, Anatomy, check_run, take_apart
 from utils.steering.self_check import difference
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from llama_wrapper import LlamaWrapper
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Lens:
         return list(zip(found.indices.tolist(), found.values.tolist(), strict=True))
 
 
-def lens_logits(wrapper: "LlamaWrapper", states: Tensor) -> Tensor:
+def lens_logits(wrapper: LlamaWrapper, states: Tensor) -> Tensor:
     """Read vectors of the residual stream as logits.
 
     Args:
@@ -93,7 +91,7 @@ def lens_logits(wrapper: "LlamaWrapper", states: Tensor) -> Tensor:
 
 
 def read_lens(
-    wrapper: "LlamaWrapper",
+    wrapper: LlamaWrapper,
     ids: Sequence[int],
     *,
     position: int = -1,
@@ -155,7 +153,7 @@ def largest_changes(
 
 
 def projections(
-    wrapper: "LlamaWrapper",
+    wrapper: LlamaWrapper,
     ids: Sequence[int],
     vector: Tensor,
     layer: int,
@@ -208,7 +206,7 @@ def from_mean(values: Tensor) -> Tensor:
 
 
 def letter_spellings(
-    tokenizer: "PreTrainedTokenizerBase", letters: Mapping[str, int]
+    tokenizer: PreTrainedTokenizerBase, letters: Mapping[str, int]
 ) -> dict[str, list[int]]:
     """All tokens that spell an answer letter, with and without a space or a bracket before it.
 
@@ -233,7 +231,7 @@ def _spelt(letter: str) -> tuple[str, ...]:
     return tuple(f"{space}{bracket}{letter}" for space in spaces for bracket in ("", "("))
 
 
-def _final_norm(wrapper: "LlamaWrapper") -> nn.Module:
+def _final_norm(wrapper: LlamaWrapper) -> nn.Module:
     """The norm between the last block and the unembedding; :func:`read_lens` checks it."""
     found = [
         module
@@ -245,7 +243,7 @@ def _final_norm(wrapper: "LlamaWrapper") -> nn.Module:
     return found[-1]
 
 
-def _scaled(wrapper: "LlamaWrapper", logits: Tensor) -> Tensor:
+def _scaled(wrapper: LlamaWrapper, logits: Tensor) -> Tensor:
     """What some families do to logits after the unembedding, in the order in which they do it."""
     config = wrapper.model.config.get_text_config()
     if getattr(config, "logit_scale", None) is not None:  # Cohere
@@ -258,7 +256,7 @@ def _scaled(wrapper: "LlamaWrapper", logits: Tensor) -> Tensor:
     return logits
 
 
-def _check_last(wrapper: "LlamaWrapper", anatomy: Anatomy) -> None:
+def _check_last(wrapper: LlamaWrapper, anatomy: Anatomy) -> None:
     found = lens_logits(wrapper, anatomy.blocks[-1].output[-1])
     if difference(wrapper, found, anatomy.logits) is not None:
         raise UserError(

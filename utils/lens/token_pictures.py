@@ -3,6 +3,8 @@
 For wherever the styles of HTML are stripped, as on the pages that show notebooks.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +112,7 @@ def _cell(
 
 
 def lens_map(
-    lens: Lens, tokenizer: "PreTrainedTokenizerBase", *, layers: Sequence[int], title: str
+    lens: Lens, tokenizer: PreTrainedTokenizerBase, *, layers: Sequence[int], title: str
 ) -> bytes:
     """The most probable token of every part of every layer, on its probability: a PNG.
 

@@ -5,6 +5,8 @@ usual), so that a wrong name, a missing token or a layer that the model does not
 within a second.
 """
 
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The numbers that a model's ``config.json`` states, under whatever names its family gives them."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Any, NamedTuple

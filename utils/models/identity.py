@@ -7,6 +7,8 @@ adapter come behind a ``+`` in the same two hashes. A file is read whole once fo
 stays what it is (:func:`utils.files.cache.file_hash`).
 """
 
+from __future__ import annotations
+
 import hashlib
 from pathlib import Path
 

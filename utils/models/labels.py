@@ -1,5 +1,7 @@
 """Names of models as they stand in file names, from whatever a person types for a model."""
 
+from __future__ import annotations
+
 from utils.files.paths import ResultName
 from utils.models.choice import choose_model
 from utils.weights.named import find_named

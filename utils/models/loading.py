@@ -1,5 +1,7 @@
 """Loading the chosen model's weights and tokenizer with transformers."""
 
+from __future__ import annotations
+
 import logging
 import os
 from collections.abc import Mapping

@@ -1,5 +1,7 @@
 """Prompts before a model is loaded: whether they fit, and what they name."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Sequence
 from pathlib import Path

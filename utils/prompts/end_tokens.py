@@ -4,6 +4,8 @@ A generation config may know the end of a text but not that of a turn, a tokeniz
 token, and a chat template shows what it puts after an answer.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +30,8 @@ class EndTokens:
 
     @classmethod
     def of(
-        cls, tokenizer: "PreTrainedTokenizerBase", generation_config: Any, *, base: bool
-    ) -> "EndTokens":
+        cls, tokenizer: PreTrainedTokenizerBase, generation_config: Any, *, base: bool
+    ) -> EndTokens:
         """Ask all three places.
 
         Args:
@@ -59,7 +61,7 @@ class EndTokens:
         left_out = any(CONFIG not in places for places in self.places.values())
         return {"end_tokens": sorted(self.places)} if left_out else {}
 
-    def shown(self, tokenizer: "PreTrainedTokenizerBase") -> str:
+    def shown(self, tokenizer: PreTrainedTokenizerBase) -> str:
         """One line for each token (``--show_tokens``)."""
         lines = [
             f"answers end at token {end} {tokenizer.decode([end])!r} ({', '.join(places)})"
@@ -68,7 +70,7 @@ class EndTokens:
         return "\n".join(lines or ["answers end at no token"])
 
 
-def template_end(tokenizer: "PreTrainedTokenizerBase") -> int | None:
+def template_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The first special token that a chat template puts after an answer, if it puts one.
 
     Raises:

@@ -4,6 +4,8 @@ Positions are found by character offsets in the rendered text, never by a fixed 
 any chat template and tokenizer works, or is refused with its tokens shown.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -112,7 +114,7 @@ class PromptFormat:
 
     def __init__(
         self,
-        tokenizer: "PreTrainedTokenizerBase",
+        tokenizer: PreTrainedTokenizerBase,
         *,
         base: bool = False,
         system_prompt: str | None = None,
@@ -259,7 +261,7 @@ def _rendered(template: ChatTemplate | None, question: str) -> str:
     return template.instruction(question)
 
 
-def _missing_beginning(tokenizer: "PreTrainedTokenizerBase") -> int | None:
+def _missing_beginning(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The begin-of-sequence token of a model that wants one and whose tokenizer adds none.
 
     The files of some tokenizers leave it to the chat template (the first ones of Llama 3) or to a

@@ -1,5 +1,7 @@
 """One prompt as people read it, with marks where it is steered and where it is read."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 from utils.prompts.checks import Prompt
@@ -9,7 +11,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def show_tokens(prompt: Prompt, tokenizer: "PreTrainedTokenizerBase", *, read: str) -> str:
+def show_tokens(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, *, read: str) -> str:
     """A prompt as text, its special tokens visible (``--show_tokens``).
 
     Args:
@@ -37,7 +39,7 @@ def show_tokens(prompt: Prompt, tokenizer: "PreTrainedTokenizerBase", *, read: s
 
 
 def _pieces(
-    tokenizer: "PreTrainedTokenizerBase", ids: tuple[int, ...], at: int
+    tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...], at: int
 ) -> tuple[str, str, str]:
     """The text before a token, of the token, and behind it."""
     # decoded alone, a token of a sentencepiece tokenizer loses the space before it
@@ -46,14 +48,14 @@ def _pieces(
     return whole[: ends[0]], whole[ends[0] : ends[1]], whole[ends[1] :]
 
 
-def _numbered(tokenizer: "PreTrainedTokenizerBase", ids: tuple[int, ...], at: int) -> str:
+def _numbered(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...], at: int) -> str:
     """The tokens from a position on, each with its position and its id."""
     tokens = tokenizer.convert_ids_to_tokens(list(ids[at:]))
     rows = zip(range(at, len(ids)), tokens, ids[at:], strict=True)
     return ", ".join(f"position {n} {token!r} = token {number}" for n, token, number in rows)
 
 
-def _text(tokenizer: "PreTrainedTokenizerBase", ids: "tuple[int, ...] | list[int]") -> str:
+def _text(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...] | list[int]) -> str:
     return str(
         tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
     )

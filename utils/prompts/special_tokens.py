@@ -7,6 +7,8 @@ other stand-ins alone. Offsets stay those of the plain text, and a prompt in whi
 such a name is read by the tokenizer itself.
 """
 
+from __future__ import annotations
+
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -24,7 +26,7 @@ _PERSON, _TEMPLATE = 0x100000, 0xF0000
 _SHORTEST = 3
 
 
-def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> dict[int, str]:
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     """The tokens that are no text to the model, by id.
 
     Those that the tokenizer calls special, and those that its chat template names: DeepSeek's
@@ -51,7 +53,7 @@ class LiteralText:
         tokenizer: a fast tokenizer.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         self.tokens = special_tokens(tokenizer)
         self._names = tuple(self.tokens.values())
@@ -105,7 +107,7 @@ def _stand_in(plane: int, number: int, name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _literal_reader(
-    tokenizer: "PreTrainedTokenizerBase", special: tuple[tuple[int, str], ...]
+    tokenizer: PreTrainedTokenizerBase, special: tuple[tuple[int, str], ...]
 ) -> tuple[Tokenizer, dict[int, int]]:
     """A tokenizer to which special tokens are text, and for its stand-ins what they mean.
 

@@ -9,6 +9,8 @@ What a template writes, or raises, is no matter here: the library renders it aga
 As a script this module is that child: it reads the trial as JSON from standard input.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import json

@@ -5,6 +5,8 @@ whether thinking is on, and in what stands between the generation prompt and a f
 All of that is found out once, on a short conversation, by what the template makes of it.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -75,7 +77,7 @@ class ChatTemplate:
         UserError: the template fails on a plain question, or leaves the question out.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", system_prompt: str | None) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, system_prompt: str | None) -> None:
         self.tokenizer, self.system_prompt = tokenizer, system_prompt
         try:
             source = str(tokenizer.get_chat_template())

@@ -5,6 +5,8 @@ family. A template leaves such a block open; a judge's reply holds one, often wi
 mark, which stood in the prompt.
 """
 
+from __future__ import annotations
+
 import re
 
 # Opening marks of another form than <think>, and what closes them.

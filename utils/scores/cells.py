@@ -3,6 +3,8 @@
 No numpy here: whether anything has changed since figures were drawn must be found at once.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Answers that end in a loop: the same words over and over, as steering too strongly makes them."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 TIMES, LEAST = 3, 30

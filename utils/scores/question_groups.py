@@ -1,5 +1,7 @@
 """Categories of a test as rows of a figure: small ones pooled, each with an interval."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

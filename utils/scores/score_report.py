@@ -1,5 +1,7 @@
 """The table that plot_results.py prints: one row a behaviour, in 80 columns."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 
 from utils.data.evaluation import OpenTest, Test

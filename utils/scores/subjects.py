@@ -1,5 +1,7 @@
 """What plot_results.py shows of each behaviour: scores, and the results that they are from."""
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -54,7 +56,7 @@ class Subject:
         return [variant.table for variant in self.variants]
 
     @property
-    def plain(self) -> "Subject":
+    def plain(self) -> Subject:
         """Without the other variants."""
         return replace(self, variants=self.variants[:1])
 

@@ -1,5 +1,7 @@
 """One table of everything that was measured: scores, steerability, and signs of breaking."""
 
+from __future__ import annotations
+
 import csv
 import io
 import re

@@ -1,5 +1,7 @@
 """The table at the end of prompting_with_steering.py: what steering changed, layer by layer."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,5 +1,7 @@
 """Scores read from result files: by behaviour, variant, layer and strength."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace

@@ -5,18 +5,18 @@ warned of, at every start. A note holds for the weights, how and where they run,
 the prompts; for other code or packages there is another (:mod:`utils.files.remembered`).
 """
 
+from __future__ import annotations
+
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from llama_wrapper import LlamaWrapper
 from utils.blocks.rotary import stretching
 from utils.files import remembered
-
-if TYPE_CHECKING:
-    from llama_wrapper import LlamaWrapper
 
 _KIND = "checks"
 # Changed when what is compared changes, though no code does.
@@ -69,7 +69,7 @@ class Passed:
     rounding: Rounding | None
 
 
-def recall_passed(wrapper: "LlamaWrapper", test: SelfTest) -> Passed | None:
+def recall_passed(wrapper: LlamaWrapper, test: SelfTest) -> Passed | None:
     """What a comparison like this one gave; ``None`` if it has to be made."""
     key = _key(wrapper, test)
     known = None if key is None else remembered.recall(_KIND, key)
@@ -78,14 +78,14 @@ def recall_passed(wrapper: "LlamaWrapper", test: SelfTest) -> Passed | None:
     return Passed(None if known["rounding"] is None else Rounding(**known["rounding"]))
 
 
-def keep_passed(wrapper: "LlamaWrapper", test: SelfTest, passed: Passed) -> None:
+def keep_passed(wrapper: LlamaWrapper, test: SelfTest, passed: Passed) -> None:
     """Remember that the two ways agreed, for weights that are known by name."""
     key = _key(wrapper, test)
     if key is not None:
         remembered.keep(_KIND, key, asdict(passed))
 
 
-def _key(wrapper: "LlamaWrapper", test: SelfTest) -> Mapping[str, Any] | None:
+def _key(wrapper: LlamaWrapper, test: SelfTest) -> Mapping[str, Any] | None:
     if wrapper.weights is None:
         return None
     config = wrapper.model.config

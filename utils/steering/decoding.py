@@ -5,15 +5,17 @@ prompt runs once; its keys and values are then shared out to one row for each st
 rows decode together and leave the batch at their end token.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from transformers import Cache
 
+from llama_wrapper import LlamaWrapper
 from utils.blocks.branches import grouped, length_batches
 from utils.blocks.padding import left_padded
 from utils.blocks.rotary import stretching
@@ -24,9 +26,6 @@ from utils.steering.generation import end_tokens, generate
 from utils.steering.one_pass import Steer, batched_logits, slow_logits
 from utils.steering.row_cache import row_cache, survivors
 from utils.steering.self_check import Rounding, Ways, checked, probe_batches
-
-if TYPE_CHECKING:
-    from llama_wrapper import LlamaWrapper
 
 CPU_ROWS, GPU_ROWS = 100, 512
 
@@ -55,7 +54,7 @@ class _Rows:
     first: Tensor
     deltas: dict[int, Tensor]
 
-    def select(self, keep: Tensor) -> "_Rows":
+    def select(self, keep: Tensor) -> _Rows:
         deltas = {layer: delta[keep] for layer, delta in self.deltas.items()}
         parts = (self.number[keep], self.mask[keep], self.position[keep], self.first[keep])
         return _Rows(*parts, deltas)
@@ -81,7 +80,7 @@ class GreedyGrid:
 
     def __init__(
         self,
-        wrapper: "LlamaWrapper",
+        wrapper: LlamaWrapper,
         prompts: Sequence[OpenPrompt],
         steers: Sequence[Steer | None],
         *,

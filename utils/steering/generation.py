@@ -1,19 +1,18 @@
 """Greedy decoding of a batch of prompts."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
+from llama_wrapper import LlamaWrapper
 from utils.blocks.vocabulary import head_in_float32
 from utils.prompts.end_tokens import EndTokens
 
-if TYPE_CHECKING:
-    from llama_wrapper import LlamaWrapper
-
 
 def generate(
-    wrapper: "LlamaWrapper",
+    wrapper: LlamaWrapper,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
@@ -49,7 +48,7 @@ def generate(
     return [_up_to_end(row, ends) for row in output[:, longest:].tolist()]
 
 
-def end_tokens(wrapper: "LlamaWrapper") -> set[int]:
+def end_tokens(wrapper: LlamaWrapper) -> set[int]:
     """The tokens at which the model's answers end."""
     config = wrapper.model.generation_config
     return set(EndTokens.of(wrapper.tokenizer, config, base=wrapper.base).places)

@@ -1,12 +1,14 @@
 """P(letter) over a grid of layers and multipliers."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from llama_wrapper import LlamaWrapper
 from utils.blocks.branches import length_batches
 from utils.blocks.rotary import stretching
 from utils.prompts.format import LetterPrompt
@@ -21,9 +23,6 @@ from utils.steering.one_pass import (
     slow_logits,
 )
 from utils.steering.self_check import Rounding, Ways, checked, probe_batches
-
-if TYPE_CHECKING:
-    from llama_wrapper import LlamaWrapper
 
 
 def deltas_of(vectors: Mapping[int, Tensor], multipliers: Sequence[float]) -> list[Steer]:
@@ -49,7 +48,7 @@ class LetterGrid:
 
     def __init__(
         self,
-        wrapper: "LlamaWrapper",
+        wrapper: LlamaWrapper,
         prompts: Sequence[LetterPrompt],
         steers: Sequence[Steer],
         *,

@@ -4,23 +4,23 @@ The slow way (one plain forward pass for each cell) is the oracle;
 :mod:`utils.steering.self_check` compares the two and chooses.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from llama_wrapper import LlamaWrapper
 from utils.blocks.block_io import CannotBranch, keeps_state, keys_and_values
 from utils.blocks.branches import AT_EMBEDDING, Layout, common_prefix
 from utils.blocks.padding import left_padded
 from utils.blocks.rotary import stretching
 from utils.prompts.format import LetterPrompt, OpenPrompt
 from utils.steering.self_check import COPIES, PADDINGS, RECURRENT
-
-if TYPE_CHECKING:
-    from llama_wrapper import LlamaWrapper
 
 MAX_BRANCHES = 512
 CPU_TOKENS, GPU_TOKENS = 768, 16384
@@ -68,9 +68,7 @@ class PackedPrompts:
         CannotBranch: the architecture does not allow it.
     """
 
-    def __init__(
-        self, wrapper: "LlamaWrapper", prompts: Sequence[Sequence[int]], tail: int
-    ) -> None:
+    def __init__(self, wrapper: LlamaWrapper, prompts: Sequence[Sequence[int]], tail: int) -> None:
         self.wrapper = wrapper
         if keeps_state(wrapper.model.config):
             raise CannotBranch(RECURRENT)
@@ -171,7 +169,7 @@ class PackedPrompts:
 
 
 def slow_logits(
-    wrapper: "LlamaWrapper", prompt: LetterPrompt | OpenPrompt, steer: Steer | None
+    wrapper: LlamaWrapper, prompt: LetterPrompt | OpenPrompt, steer: Steer | None
 ) -> Tensor:
     """The oracle: one plain forward pass for one cell, shape (vocabulary,)."""
     if steer is None:
@@ -181,7 +179,7 @@ def slow_logits(
 
 
 def batched_logits(
-    wrapper: "LlamaWrapper", prompts: Sequence[LetterPrompt | OpenPrompt], steer: Steer | None
+    wrapper: LlamaWrapper, prompts: Sequence[LetterPrompt | OpenPrompt], steer: Steer | None
 ) -> Tensor:
     """The slow way as rows of batches, see :mod:`utils.steering.self_check`.
 
@@ -199,7 +197,7 @@ def batched_logits(
 
 
 def slow_outputs(
-    wrapper: "LlamaWrapper", row: Sequence[int], layers: Sequence[int], count: int
+    wrapper: LlamaWrapper, row: Sequence[int], layers: Sequence[int], count: int
 ) -> Tensor:
     """The oracle: one plain pass over a whole prompt, its last tokens, (count, layers, width)."""
     tokens = torch.tensor([row], device=wrapper.device)
@@ -210,7 +208,7 @@ def slow_outputs(
 
 
 def slow_last_token_outputs(
-    wrapper: "LlamaWrapper", row: Sequence[int], layers: Sequence[int]
+    wrapper: LlamaWrapper, row: Sequence[int], layers: Sequence[int]
 ) -> Tensor:
     """The oracle at the last token alone, shape (layers, width)."""
     return slow_outputs(wrapper, row, layers, 1)[0]

@@ -6,6 +6,8 @@ are the same for as long as the tokenizer's files and the questions are. So they
 remembered has passed every check; prompts that were warned of are checked at every start.
 """
 
+from __future__ import annotations
+
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +69,7 @@ class Wanted:
     kind: str
     items: Items[Any]
     path: Path
-    make: "Callable[[PromptFormat], Sequence[Prompt]]"
+    make: Callable[[PromptFormat], Sequence[Prompt]]
     max_new_tokens: int | None = None
 
 
@@ -98,7 +100,7 @@ class PromptSource:
         key = {"system_prompt": system_prompt}
         return str(self._known("templates", key, lambda: self._format(system_prompt).fingerprint()))
 
-    def end_tokens(self) -> "EndTokens":
+    def end_tokens(self) -> EndTokens:
         from utils.models.loading import load_end_tokens
 
         return load_end_tokens(self._choice, self.tokenizer)
@@ -136,7 +138,7 @@ class PromptSource:
         }
         return lazy, self._known("prompts", key, said) or inputs
 
-    def _format(self, system_prompt: str | None) -> "PromptFormat":
+    def _format(self, system_prompt: str | None) -> PromptFormat:
         from utils.prompts.format import PromptFormat
 
         if system_prompt not in self._formats:

@@ -1,5 +1,7 @@
 """Keys and values of rows that decode together, in memory that is taken once."""
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Any, cast
 

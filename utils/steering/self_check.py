@@ -10,22 +10,22 @@ In 16 bits two right ways differ, and by how much depends on the model. There th
 model's own rounding: the slow way once more, on the same prompts as rows of one batch.
 """
 
+from __future__ import annotations
+
 import math
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from llama_wrapper import LlamaWrapper
 from utils.blocks.block_io import CannotBranch, keeps_state
 from utils.errors import UserError
 from utils.steering.check_notes import Passed, SelfTest, keep_passed, recall_passed
 from utils.steering.check_notes import Rounding as Rounding
-
-if TYPE_CHECKING:
-    from llama_wrapper import LlamaWrapper
 
 # Largest deviation of numbers, in units of their standard deviation, that rounding explains.
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
@@ -83,9 +83,7 @@ def probe_batches(lengths: Sequence[int], groups: Sequence[Hashable]) -> list[li
     return list(found.values())
 
 
-def checked(
-    wrapper: "LlamaWrapper", ways: Ways[Prepared]
-) -> tuple[Prepared | None, Rounding | None]:
+def checked(wrapper: LlamaWrapper, ways: Ways[Prepared]) -> tuple[Prepared | None, Rounding | None]:
     """The fast way, if on the test prompts it gives the slow way's numbers; else a warning.
 
     Args:
@@ -144,7 +142,7 @@ def _tried(way: Callable[[], Result]) -> Result:
         raise _MisfitError(said) from error
 
 
-def exact_tolerance(wrapper: "LlamaWrapper") -> float | None:
+def exact_tolerance(wrapper: LlamaWrapper) -> float | None:
     """Largest deviation that rounding explains; ``None`` where the model's own noise decides."""
     # 4-bit layers compute in fewer bits than the residual stream between them has. 8-bit ones
     # round their inputs to 8 bits: what a batch changes is as large as what they round away, so
@@ -178,9 +176,7 @@ def _typical(found: Tensor, expected: Tensor) -> float:
     return float((moved / expected.nan_to_num(0, 0, 0).std(dim=-1).clamp(min=1e-300)).max())
 
 
-def difference(
-    wrapper: "LlamaWrapper", fast: Tensor, slow: Tensor, noise: float = 0.0
-) -> str | None:
+def difference(wrapper: LlamaWrapper, fast: Tensor, slow: Tensor, noise: float = 0.0) -> str | None:
     """By how much the fast way's numbers are not the slow way's; ``None`` if by rounding only.
 
     Numbers that are infinite or NaN both ways are equal: a model that breaks under this
@@ -206,7 +202,7 @@ def difference(
     return None if found <= tolerance else f"by {found:.1e} (rounding explains {tolerance:.1e})"
 
 
-def _warn_slow(wrapper: "LlamaWrapper", reason: str) -> None:
+def _warn_slow(wrapper: LlamaWrapper, reason: str) -> None:
     """Say that the slow way is taken, and why."""
     if keeps_state(wrapper.model.config):
         reason = RECURRENT  # whatever broke on it first

@@ -5,6 +5,8 @@ was cut off by a kill is dropped and computed again; any other damage is an erro
 journal is data that will end up in a result.
 """
 
+from __future__ import annotations
+
 import json
 import zlib
 from io import FileIO
@@ -78,7 +80,7 @@ class Journal:
         self.entries: list[Any] = []
         self._file: FileIO | None = None
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> Journal:
         self._file = lock(self.path, "at work on the same sweep")
         try:
             self._load()

@@ -4,6 +4,8 @@ Each measure gives, for a batch of questions and for every cell, one JSON value.
 what a sweep journals; :meth:`row` turns one into a row of a result file.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -69,7 +71,7 @@ class LetterRun:
 
     def __init__(
         self,
-        wrapper: "LlamaWrapper",
+        wrapper: LlamaWrapper,
         prompts: Sequence[LetterPrompt],
         cells: Sequence[Steer | None],
         settings: Settings,
@@ -95,7 +97,7 @@ class OpenRun:
 
     def __init__(
         self,
-        wrapper: "LlamaWrapper",
+        wrapper: LlamaWrapper,
         prompts: Sequence[OpenPrompt],
         cells: Sequence[Steer | None],
         settings: Settings,
@@ -124,7 +126,7 @@ class OpenRun:
 
 def start_run(
     test: Test,
-    wrapper: "LlamaWrapper",
+    wrapper: LlamaWrapper,
     prompts: Sequence[Any],
     cells: Sequence[Steer | None],
     settings: Settings,

@@ -1,5 +1,7 @@
 """A layers x strengths sweep of one behaviour: what is pending, journalled running, writing."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -53,7 +55,7 @@ class Sweep:
     inputs: dict[str, Any]
     pending: list[Cell] = field(default_factory=list)
     near_ties: int = 0
-    rounding: "Rounding | None" = None
+    rounding: Rounding | None = None
     alone: int = 0
     computed: int = 0
 
@@ -98,12 +100,12 @@ class Sweep:
 
     def run(
         self,
-        wrapper: "LlamaWrapper",
+        wrapper: LlamaWrapper,
         paths: Paths,
         *,
-        settings: "Settings",
+        settings: Settings,
         ranks: Ranks,
-        advance: "Callable[[float], Any]",
+        advance: Callable[[float], Any],
     ) -> tuple[list[Path], list[str]]:
         """Compute the pending cells, and write them on the main rank.
 
@@ -142,11 +144,11 @@ class Sweep:
 
     def _measure(
         self,
-        wrapper: "LlamaWrapper",
+        wrapper: LlamaWrapper,
         journal: SweepJournal,
-        settings: "Settings",
+        settings: Settings,
         ranks: Ranks,
-        advance: "Callable[[float], Any]",
+        advance: Callable[[float], Any],
     ) -> list[int]:
         """Journal this rank's share; for each cell the place of its value in a question's values.
 
@@ -166,7 +168,7 @@ class Sweep:
         self.rounding = run.rounding or self.rounding
         return [distinct.index(cell if cell[1] else None) for cell in journal.cells]
 
-    def _steer(self, cell: Cell) -> "Steer":
+    def _steer(self, cell: Cell) -> Steer:
         from utils.steering.one_pass import Steer
 
         return Steer(cell[0], self.multiplier(cell) * self.vectors[cell[0]].vector)
@@ -176,7 +178,7 @@ class Sweep:
         cells: Sequence[Cell],
         columns: Sequence[int],
         values: Sequence[Sequence[Any]],
-        wrapper: "LlamaWrapper",
+        wrapper: LlamaWrapper,
         paths: Paths,
     ) -> tuple[list[Path], list[str]]:
         from utils.steering.generation import end_tokens

@@ -1,5 +1,7 @@
 """The journals of one sweep, one a rank: which questions are finished, and their values."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +125,7 @@ class SweepJournal:
     def _parts(self) -> list[Path]:
         return self.paths.all_journals(self.behavior, self.key)
 
-    def __enter__(self) -> "SweepJournal":
+    def __enter__(self) -> SweepJournal:
         self._own.__enter__()
         if self._own.header != self._header:
             self._own.restart(self._header)

@@ -1,5 +1,7 @@
 """Lists in messages, however long they are."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Iterable
 

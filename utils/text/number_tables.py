@@ -1,5 +1,7 @@
 """The numbers of a figure as text: a tab-separated ``.txt`` and a ``.tex`` table."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from utils.stats import Estimate

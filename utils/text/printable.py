@@ -1,5 +1,7 @@
 """Text of others, fit for one line of a terminal."""
 
+from __future__ import annotations
+
 LONGEST = 300
 
 

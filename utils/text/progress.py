@@ -1,5 +1,7 @@
 """Progress of long work: a bar on a terminal, elsewhere a line for each tenth of the whole."""
 
+from __future__ import annotations
+
 import os
 import sys
 import time
@@ -18,7 +20,7 @@ class ProgressLines:
         self._done, self._tenth = float(initial), self._tenth_of(initial)
         self._quiet = bool(os.environ.get("TQDM_DISABLE"))
 
-    def __enter__(self) -> "ProgressLines":
+    def __enter__(self) -> ProgressLines:
         return self
 
     def __exit__(

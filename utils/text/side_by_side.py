@@ -1,5 +1,7 @@
 """Open-ended answers under different strengths beside one another, for the terminal."""
 
+from __future__ import annotations
+
 import io
 import shutil
 from collections.abc import Mapping

@@ -1,5 +1,7 @@
 """Tables for the terminal: plain text, 80 columns where the cells leave room."""
 
+from __future__ import annotations
+
 import io
 from collections.abc import Sequence
 

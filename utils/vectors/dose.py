@@ -5,6 +5,8 @@ H the median length of the residual stream at the steered tokens of the layer wh
 ``generate_vectors.py`` measures H and keeps it in the record of the layer's vector.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +40,7 @@ class SteeringVector:
     origin: Origin = UNKNOWN
 
     @property
-    def vector(self) -> "Tensor":
+    def vector(self) -> Tensor:
         """Shape (width,), float32."""
         return self.stored.tensor
 

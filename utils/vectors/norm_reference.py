@@ -5,6 +5,8 @@ were there, nor for what was measured with them. The records of normalised vecto
 behaviours; files that came from elsewhere are taken to have been normalised together.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

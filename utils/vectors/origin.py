@@ -6,6 +6,8 @@ normalised vectors and results repeat it as ``vector_origin``. What a record doe
 compared.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,7 +33,7 @@ class Origin:
     template: str | None = None
 
     @classmethod
-    def of(cls, said: object) -> "Origin":
+    def of(cls, said: object) -> Origin:
         """From the inputs of a record, or from what :meth:`recorded` wrote."""
         fields = said if isinstance(said, Mapping) else {}
         texts = {name: fields.get(name) for name in ("weights", "dtype", "template")}
@@ -41,7 +43,7 @@ class Origin:
         """The fields that are known, for a record; ``None`` if none is."""
         return {name: text for name, text in asdict(self).items() if text is not None} or None
 
-    def differences(self, other: "Origin") -> list[str]:
+    def differences(self, other: Origin) -> list[str]:
         """A line for each field that both know and that differs."""
         pairs = {name: (text, getattr(other, name)) for name, text in asdict(self).items()}
         return [

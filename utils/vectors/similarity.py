@@ -4,6 +4,8 @@ Numbers only, in float64. The direction of a zero vector is undefined: its cosin
 pictures and tables leave empty.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np

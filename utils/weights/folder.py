@@ -3,6 +3,8 @@
 What the libraries say of a broken file does not name it, and comes after minutes of loading.
 """
 
+from __future__ import annotations
+
 import json
 import zipfile
 from pathlib import Path

@@ -4,6 +4,8 @@ Parsing and dequantising takes transformers a minute and more at every start. Th
 holds the same weights, dequantised exactly to float32, and loads in seconds.
 """
 
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
 

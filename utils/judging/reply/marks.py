@@ -1,5 +1,7 @@
 """What in a judge's reply looks like a score and is none: the scale, counts, items of a list."""
 
+from __future__ import annotations
+
 from utils.judging.reply.items import Item, at
 
 # Words behind which a score is announced.

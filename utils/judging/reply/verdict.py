@@ -21,6 +21,8 @@ nothing else can be meant: alone, first before a comma or stop, after an announc
 of ten. "This one refuses" holds no number.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from utils.judging.reply.items import Item, at, read_items

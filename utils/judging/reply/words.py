@@ -1,5 +1,7 @@
 """Number words in a judge's reply, where nothing else can be meant by them."""
 
+from __future__ import annotations
+
 from utils.judging.reply.items import Item, at
 from utils.judging.reply.marks import CUES, NUMBER_WORDS
 
