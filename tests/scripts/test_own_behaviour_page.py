@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from running import ROOT, bash
+from warm_python import warm_python
 
 PAGE = ROOT / "docs/your_own_behaviour.md"
 RAW = "datasets/raw/formal-tone/dataset.json"
@@ -40,7 +41,8 @@ class Clone:
         self.said = [self._run(block) for block in blocks("sh")]
 
     def _run(self, commands: str) -> str:
-        return bash(f". .venv/bin/activate\n{commands}", self.folder)
+        warm = f"export PATH={warm_python()}:$PATH"
+        return bash(f". .venv/bin/activate\n{warm}\n{commands}", self.folder)
 
 
 @pytest.fixture(scope="module")

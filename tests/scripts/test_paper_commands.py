@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import LLAMA2, ROWS, make_model, make_tokenizer, write_json
 from running import ROOT, bash
+from warm_python import warm_python
 
 CODE = ("*.py", "utils")
 CHAT = "Llama-2-7b-chat-hf"
@@ -61,8 +62,9 @@ class Checkout:
         for name in ("generate/{}/generate_dataset.json", "test/{}/test_dataset_ab.json"):
             write_json(folder / "datasets" / name.format("sycophancy"), ROWS)
         put_llama2(folder / "hub")
+        python = warm_python(HF_HUB_CACHE=str(folder / "hub"))
         self.environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{python}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HF_HUB_CACHE": str(folder / "hub"),
             "HF_HUB_OFFLINE": "1",
         }

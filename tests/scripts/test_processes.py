@@ -16,6 +16,7 @@ import torch
 from conftest import ROWS, write_json
 from running import ROOT, artifacts, call, hidden
 from warm import WarmProcess
+from warm_python import warm_python
 
 MANY = [row | {"question": f"{n}. {row['question']}"} for n in range(12) for row in ROWS]
 LAYERS = ["--layers", 0, 1, 2, 3]
@@ -39,12 +40,22 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def launch(
-    script: str, *arguments: object, how: tuple[str, ...] = (), count: int = 2, **extra: str
+    script: str,
+    *arguments: object,
+    how: tuple[str, ...] = (),
+    count: int = 2,
+    warm: bool = True,
+    **extra: str,
 ) -> subprocess.Popen[str]:
-    """``accelerate launch`` through torchrun, or ``how`` says through what."""
+    """``accelerate launch`` through torchrun, or ``how`` says through what.
+
+    Of the launcher and its processes the imports alone are not their own, unless not ``warm``.
+    """
     port = str(29500 + os.getpid() % 20000)
     how = how or ("--multi_gpu", "--main_process_port", port)
-    command = ["accelerate", "launch", "--num_processes", str(count), *how]
+    accelerate = Path(sys.executable).parent / "accelerate"
+    python = warm_python() / "python3" if warm else sys.executable
+    command = [python, accelerate, "launch", "--num_processes", str(count), *how]
     command += [str(ROOT / f"{script}.py"), *map(str, arguments)]
     extra = {"ACCELERATE_USE_CPU": "true"} | extra
     return subprocess.Popen(
@@ -127,7 +138,9 @@ def test_vectors_and_activations_of_two_processes_are_those_of_one(
     alone("generate_vectors", *options, "--artifacts_dir", tmp_path / "one")
     how = by_mpi(tmp_path) if through == "mpirun" else ()
     output, _ = finish(
-        launch("generate_vectors", *options, "--artifacts_dir", tmp_path / "two", how=how)
+        launch(
+            "generate_vectors", *options, "--artifacts_dir", tmp_path / "two", how=how, warm=False
+        )
     )
     assert output.count("wrote ") == 2, "one rank speaks (one line a folder)"
     one, two = artifacts(tmp_path / "one"), artifacts(tmp_path / "two")
