@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -28,10 +29,24 @@ def desk(tmp_path: Path, datasets: Path) -> Desk:
     return Desk(tmp_path / "out", datasets).fill()
 
 
-@pytest.fixture
-def drawn(desk: Desk) -> Desk:
-    desk.plot("--summary")
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What was drawn once, to be copied."""
+    return tmp_path_factory.mktemp("kept")
+
+
+def begun(desk: Desk, kept: Path, draw: Callable[[], object]) -> Desk:
+    """A desk on which ``draw`` has been done, by the first test that wants it."""
+    if not kept.exists():
+        draw()
+        shutil.copytree(desk.paths.artifacts, kept)
+    shutil.copytree(kept, desk.paths.artifacts, dirs_exist_ok=True)
     return desk
+
+
+@pytest.fixture
+def drawn(desk: Desk, kept: Path) -> Desk:
+    return begun(desk, kept / "results", lambda: desk.plot("--summary"))
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
@@ -196,9 +211,11 @@ def vectors(desk: Desk, models: Sequence[str] = ("a", "b")) -> None:
         ("--layers", 1, "--behaviors", "calm", "bold", "--models", "b"),
     ],
 )
-def test_vectors_a_part_never_replaces_the_whole(desk: Desk, flags: tuple[object, ...]) -> None:
+def test_vectors_a_part_never_replaces_the_whole(
+    desk: Desk, kept: Path, flags: tuple[object, ...]
+) -> None:
     vectors(desk)
-    call("analyze_vectors", *desk.flags)
+    begun(desk, kept / "vectors", lambda: call("analyze_vectors", *desk.flags))
     whole = desk.figures()
     call("analyze_vectors", *desk.flags, *flags)
     after = desk.figures()

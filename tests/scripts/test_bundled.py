@@ -60,7 +60,7 @@ def test_a_sample_of_the_full_grid_equals_one_pass_per_cell(
     bundled: LlamaWrapper, system_prompt: str | None
 ) -> None:
     """Every layer is sampled; ``make bench-equality`` compares all 150 cells."""
-    prompts = prompts_of(bundled, "refusal", 10, system_prompt)
+    prompts = prompts_of(bundled, "refusal", 4, system_prompt)
     steers = deltas_of(vectors_of("refusal"), MULTIPLIERS)
     grid = LetterGrid(bundled, prompts, steers)
     assert grid.packed is not None
@@ -70,8 +70,8 @@ def test_a_sample_of_the_full_grid_equals_one_pass_per_cell(
     worst, moved = 0.0, 0.0
     for batch in grid.batches:
         for index, found in zip(batch, grid.probabilities(batch), strict=True):
-            sample = [s for s in range(len(steers)) if steers[s].layer in layers[index::10]]
-            for column in generator.sample(sample, 4):
+            sample = [s for s in range(len(steers)) if steers[s].layer in layers[index::4]]
+            for column in generator.sample(sample, 8):
                 logits = slow_logits(bundled, prompts[index], steers[column])
                 slow = letter_probabilities(logits, list(prompts[index].letters.values()))
                 worst = max(worst, float((found[1 + column] - slow).abs().max()))
