@@ -150,25 +150,32 @@ def load_open_items(path: Path, *, made_by: str, limit: int | None = None) -> It
     return Items(items[:limit], rows.sha256)
 
 
-def split_choices(question: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """The question before its choices, and letter and text of each choice.
+def choice_spans(question: str) -> list[tuple[str, int, int]]:
+    """Letter, start and end of the text of each choice, the white space around it included.
 
     A choice begins at the start of a line, as ``(A) text``, and may run over several lines. The
     choices begin at the last such ``(A)``; there must be at least two, each with a text and a
-    letter of its own, else there are none and the whole text is the question.
+    letter of its own, else there are none.
     """
     starts = list(_CHOICE.finditer(question))
     first = max((i for i, m in enumerate(starts) if m[1] == "A"), default=len(starts))
     starts = starts[first:]
-    if not starts:
+    ends = [*(m.start() for m in starts[1:]), len(question)]
+    spans = [(m[1], m.end(), end) for m, end in zip(starts, ends, strict=False)]
+    if len(spans) < 2 or len({letter for letter, _, _ in spans}) < len(spans):
+        return []
+    return spans if all(question[a:b].strip() for _, a, b in spans) else []
+
+
+def split_choices(question: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The question before its choices, and letter and text of each, see :func:`choice_spans`.
+
+    Where there are no choices the whole text is the question.
+    """
+    spans = choice_spans(question)
+    if not spans:
         return question, ()
-    ends = [m.start() for m in starts[1:]] + [len(question)]
-    choices = tuple(
-        (m[1], question[m.end() : end].strip()) for m, end in zip(starts, ends, strict=True)
-    )
-    if len(choices) < 2 or len(dict(choices)) < len(choices) or not all(t for _, t in choices):
-        return question, ()
-    stem = question[: starts[0].start()].rstrip()
+    stem = question[: question.rindex("(", 0, spans[0][1])].rstrip()
     if stem.casefold().endswith(_MARKER):
         stem = stem[: -len(_MARKER)].rstrip()
-    return stem, choices
+    return stem, tuple((letter, question[a:b].strip()) for letter, a, b in spans)
