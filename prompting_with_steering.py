@@ -41,7 +41,7 @@ from utils.models.identity import weights_fingerprint
 from utils.prompts.shown import show_tokens
 from utils.ranks import Ranks, rank
 from utils.steering.prompt_source import PromptSource, Wanted, known_dtype
-from utils.sweeps.sweep_journal import distinct_cells
+from utils.sweeps.journal import distinct_cells
 from utils.text.progress import progress
 from utils.vectors.origin import Origin
 

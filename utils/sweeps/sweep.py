@@ -14,7 +14,7 @@ from utils.files.artifacts import fingerprint, must_make, save
 from utils.files.json_files import json_bytes
 from utils.files.paths import DOSE, MULTIPLIER, UNITS, Paths, ResultName
 from utils.ranks import Ranks
-from utils.sweeps.sweep_journal import Cell, Schema, SweepJournal, distinct_cells
+from utils.sweeps.journal import Cell, Journal, Schema, distinct_cells
 from utils.vectors.dose import SteeringVector
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Sweep:
         failures: list[str] = []
         left = list(self.pending)
         while left:
-            journal = SweepJournal(paths, self.name.behavior, key, left, ranks, schema)
+            journal = Journal(paths, self.name.behavior, key, left, ranks, schema)
             with journal:
                 columns = self._measure(wrapper, journal, settings, ranks, advance)
                 ranks.wait()
@@ -145,7 +145,7 @@ class Sweep:
     def _measure(
         self,
         wrapper: LlamaWrapper,
-        journal: SweepJournal,
+        journal: Journal,
         settings: Settings,
         ranks: Ranks,
         advance: Callable[[float], Any],
