@@ -34,7 +34,7 @@ from utils.weights.gguf_conversion import converted_folder, named_folder
 from utils.weights.gguf_header import read_gguf_header
 from utils.weights.gguf_loading import load_gguf, mend_ends, mend_tokenizer
 from utils.weights.library_output import library_output
-from utils.weights.loaded import load_pretrained, put_weights
+from utils.weights.loaded import Auto, load_pretrained, put_weights
 
 
 def pick_device(device: str) -> torch.device:
@@ -199,12 +199,12 @@ def load_model(
         raise UserError(f"cannot load {choice.source}{how}: {reason_of(error)}") from error
     if choice.weights is not None:
         model = _with_weights(model, choice.weights, device_map)
-    return (model if "device_map" in options else model.to(place)).eval()
+    if "device_map" not in options:
+        model.to(place)  # type: ignore[arg-type]  # the library's wrapper loses its signature
+    return model.eval()
 
 
-def _auto_class(
-    source: str, options: Mapping[str, Any]
-) -> type[AutoModelForCausalLM] | type[AutoModelForImageTextToText]:
+def _auto_class(source: str, options: Mapping[str, Any]) -> Auto:
     """The class that loads it: a model of text and images is one around its language model."""
     access = {name: options[name] for name in ("token",) if name in options}
     kind = AutoConfig.from_pretrained(source, **access).model_type
