@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import behaviors
 from utils.cli import arguments, commands, script
@@ -32,6 +32,7 @@ from utils.files.paths import Paths
 from utils.models import labels
 
 if TYPE_CHECKING:
+    from utils.figures.vector_figures import VectorFigures
     from utils.vectors.vector_set import Key, VectorSet
 
 LIKE = 0.5
@@ -111,7 +112,7 @@ def draw(
     keys: Sequence[Key],
     hashes: Mapping[Key, str],
     names: Mapping[str, str],
-    album: Album[Any],
+    album: Album[VectorFigures],
 ) -> str:
     """Read the vectors and draw what is not there yet; the text to be printed."""
     from tqdm import tqdm
@@ -148,7 +149,7 @@ def plot(args: argparse.Namespace) -> int:
     every = {"every": {str(tuple(key)): "" for key in every_key(paths)}}
     shown = {"shown": {str(tuple(key)): digest for key, digest in hashes.items()}}
     memory = Memory(paths, "vectors", request, every | shown)
-    album = Album[Any](paths, overwrite=args.overwrite)
+    album: Album[VectorFigures] = Album(paths, overwrite=args.overwrite)
     text = memory.text(album, lambda: draw(args, vectors, keys, hashes, names, album))
     script.print_written(album.written, time.monotonic() - started)
     print(text)

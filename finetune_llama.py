@@ -42,6 +42,11 @@ from utils.models.choice import ModelChoice, ModelShape
 from utils.models.identity import weights_fingerprint
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from utils.finetuning.checkpoints import HeldOutRow, StepRow
     from utils.finetuning.loop import HeldOut
     from utils.finetuning.tuner import Example, Precision
     from utils.prompts.format import LetterPrompt
@@ -68,7 +73,7 @@ class Job:
     inputs: dict[str, Any]
     examples: list[Example]
     held_out: HeldOut
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     state: Path
     lock: Path
     finished: bool
@@ -172,7 +177,9 @@ def plan(
     )
 
 
-def prepare(args: argparse.Namespace, choice: ModelChoice, job: Job, device: str) -> Any:
+def prepare(
+    args: argparse.Namespace, choice: ModelChoice, job: Job, device: str
+) -> PreTrainedModel | PeftModel:
     """The model; those of its weights that are to be trained require a gradient."""
     from llama_wrapper import LlamaWrapper
     from utils.models.loading import load_model
@@ -182,14 +189,16 @@ def prepare(args: argparse.Namespace, choice: ModelChoice, job: Job, device: str
     wrapper = LlamaWrapper(model, job.tokenizer)
     blocks = wrapper.blocks if args.layer is None else [wrapper.blocks[args.layer]]
     if args.lora_rank is not None:
-        model = add_adapter(model, blocks, args.lora_rank, args.seed)
-    elif args.layer is not None:
+        return add_adapter(model, blocks, args.lora_rank, args.seed)
+    if args.layer is not None:
         model.requires_grad_(False)
         blocks[0].requires_grad_(True)
     return model
 
 
-def finetune(args: argparse.Namespace, choice: ModelChoice, job: Job, accelerator: Any) -> str:
+def finetune(
+    args: argparse.Namespace, choice: ModelChoice, job: Job, accelerator: Accelerator
+) -> str:
     """Train, draw and write; goes on from the last checkpoint of a killed run.
 
     Returns:
@@ -269,7 +278,7 @@ def main(args: argparse.Namespace) -> int:
     return script.report_failures([failure for failure in failed if failure])
 
 
-def draw(job: Job, curve: list[dict[str, Any]], tests: list[dict[str, Any]]) -> list[Path]:
+def draw(job: Job, curve: list[StepRow], tests: list[HeldOutRow]) -> list[Path]:
     from utils.figures.training_figures import Run, both_figure, curve_figure, shown_names
 
     (name,) = shown_names({job.inputs["behavior"]: job.title}).values()
@@ -282,7 +291,7 @@ def draw(job: Job, curve: list[dict[str, Any]], tests: list[dict[str, Any]]) -> 
 
 
 def report(
-    curve: list[dict[str, Any]], tests: list[dict[str, Any]], written: list[Path], seconds: float
+    curve: list[StepRow], tests: list[HeldOutRow], written: list[Path], seconds: float
 ) -> None:
     first, last = curve[0], curve[-1]
     print(f"loss {first['loss']:.4f} at step 1, {last['loss']:.4f} at step {last['step']}")

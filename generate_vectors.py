@@ -56,7 +56,7 @@ class Job:
     """The unfinished part of one behaviour."""
 
     behavior: str
-    prompts: Sequence[Any]
+    prompts: Sequence[LetterPrompt]
     signs: list[int]
     layers: list[int]
     inputs: dict[str, Any]

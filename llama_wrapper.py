@@ -32,7 +32,7 @@ from utils.blocks.block_io import (
     with_hidden,
 )
 from utils.blocks.branches import AT_EMBEDDING, BranchMasks, Layout
-from utils.blocks.hooks import Hook, hooked
+from utils.blocks.hooks import Arguments, Hook, Named, Output, hooked
 from utils.blocks.rotary import forget_lengths
 from utils.blocks.vocabulary import head_in_float32
 from utils.errors import UserError
@@ -143,7 +143,7 @@ class LlamaWrapper:
         kept: dict[Key, Tensor] = {}
 
         def hook_for(key: Key) -> Callable[..., None]:
-            def hook(_module: nn.Module, _args: Any, _kwargs: Any, output: Any) -> None:
+            def hook(_module: nn.Module, _args: Arguments, _kwargs: Named, output: Output) -> None:
                 kept[key] = hidden_of(output)
 
             return hook
@@ -169,8 +169,8 @@ class LlamaWrapper:
         first = torch.as_tensor(from_position).reshape(-1, 1)
         current: dict[str, Tensor] = {}
 
-        def hook_for(delta: Tensor) -> Callable[..., Any]:
-            def hook(_module: nn.Module, _args: Any, kwargs: Any, output: Any) -> Any:
+        def hook_for(delta: Tensor) -> Callable[..., Output]:
+            def hook(_module: nn.Module, _args: Arguments, kwargs: Named, output: Output) -> Output:
                 hidden = hidden_of(output)
                 positions = kwargs.get("position_ids")
                 positions = current["positions"] if positions is None else positions
@@ -178,7 +178,7 @@ class LlamaWrapper:
 
             return hook
 
-        def note_positions(_module: nn.Module, args: Any, kwargs: Any) -> None:
+        def note_positions(_module: nn.Module, args: Arguments, kwargs: Named) -> None:
             current["positions"] = positions_of_call(args, kwargs)
 
         hooks = [Hook(self.decoder, note_positions, before=True)]
@@ -207,7 +207,7 @@ class LlamaWrapper:
         masks: dict[int, Tensor | None] = {}
 
         def hook_for(layer: int) -> Callable[..., None]:
-            def hook(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            def hook(_module: nn.Module, args: Arguments, kwargs: Named) -> None:
                 masks[layer] = checked_mask(self._arguments(layer, args, kwargs), layer)
 
             return hook
@@ -241,21 +241,25 @@ class LlamaWrapper:
         """
         masks = BranchMasks(layout, allowed, self.dtype)
 
-        def cut_for(layer: int) -> Callable[..., Any]:
-            def hook(_module: nn.Module, args: Any, kwargs: Any) -> Any:
+        def cut_for(layer: int) -> Callable[..., object]:
+            def hook(_module: nn.Module, args: Arguments, kwargs: Named) -> tuple[Arguments, Named]:
                 bound = cut_arguments(self._arguments(layer, args, kwargs), layer, layout)
                 bound["attention_mask"] = masks.at(layer, bound["hidden_states"].device)
                 return (), bound
 
             return hook
 
-        def join_for(layer: int) -> Callable[..., Any]:
-            def hook(_module: nn.Module, _args: Any, _kwargs: Any, output: Any) -> Any:
+        def join_for(layer: int) -> Callable[..., Output]:
+            def hook(
+                _module: nn.Module, _args: Arguments, _kwargs: Named, output: Output
+            ) -> Output:
                 return with_hidden(output, join_branches(hidden_of(output), deltas[layer], layout))
 
             return hook
 
-        def keep_ends(_module: nn.Module, args: Any, kwargs: Any) -> Any:
+        def keep_ends(
+            _module: nn.Module, args: Arguments, kwargs: Named
+        ) -> tuple[Arguments, Named]:
             ends = layout.last_tokens().to(args[0].device)
             return (args[0][:, ends], *args[1:]), kwargs
 
@@ -269,11 +273,11 @@ class LlamaWrapper:
         with hooked(hooks):
             yield
 
-    def _arguments(self, layer: int, args: Any, kwargs: Any) -> dict[str, Any]:
+    def _arguments(self, layer: int, args: Arguments, kwargs: Named) -> Named:
         """All arguments of one call of a block, by name."""
         return dict(zip(self._parameters[layer], args, strict=False)) | kwargs
 
-    def _before_blocks(self, hook_for: Callable[[int], Callable[..., Any]]) -> list[Hook]:
+    def _before_blocks(self, hook_for: Callable[[int], Callable[..., object]]) -> list[Hook]:
         return [Hook(b, hook_for(layer), before=True) for layer, b in enumerate(self.blocks)]
 
     def next_logits(self, ids: Sequence[int]) -> Tensor:
@@ -290,7 +294,7 @@ class LlamaWrapper:
     def run_until(self, layer: int, **inputs: Any) -> None:
         """A forward pass that ends after block ``layer``: no later block, no vocabulary."""
 
-        def stop(*_arguments: Any) -> None:
+        def stop(*_arguments: object) -> None:
             raise _StopError
 
         with (

@@ -32,7 +32,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import behaviors
 from utils.cli import arguments, script
@@ -106,7 +106,7 @@ def draw(
     sources: list[Source],
     names: Mapping[str, str],
     hashes: Mapping[str, Mapping[str, str]],
-    album: Album[Any],
+    album: Album[ActivationFigures],
 ) -> str:
     """Measure, and draw what is not there yet; the text to be printed."""
     from tqdm import tqdm
@@ -154,7 +154,7 @@ def plot(args: argparse.Namespace) -> int:
     request = {"names": names, "layers": args.layers, "model": args.model, "letters": letters}
     every = {b: fingerprint({"cells": cells}) for b, cells in paths.saved_activations().items()}
     memory = Memory(paths, "activations", request, hashes | {"every": every})
-    album = Album[Any](paths, overwrite=args.overwrite)
+    album: Album[ActivationFigures] = Album(paths, overwrite=args.overwrite)
     text = memory.text(album, lambda: draw(sources, names, hashes, album))
     script.print_written(album.written, time.monotonic() - started)
     print(text)

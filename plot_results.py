@@ -30,7 +30,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import behaviors
 from utils.cli import arguments, flag_values, missing, script
@@ -180,7 +180,7 @@ def plot(args: argparse.Namespace) -> int:
     hashes = {s.group: s.sources(paths) for s in selections if s.shown}
     every = {unit: every_behavior(args, replace(base, unit=unit), paths) for unit in found}
     memory = remembered(args, base, found, hashes, every, paths)
-    album = Album[Any](paths, overwrite=args.overwrite)
+    album: Album[Pen] = Album(paths, overwrite=args.overwrite)
 
     def drawn() -> str:
         from utils.figures.result_plan import plans_of

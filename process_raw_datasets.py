@@ -25,7 +25,6 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
-from typing import Any
 
 import behaviors
 from utils.cli import arguments, script
@@ -165,9 +164,7 @@ def check(args: argparse.Namespace) -> int:
         raise UserError(f"--check: no such folder: {folder}")
     keep = not args.no_model_cache
     choice = choose_model(args.model, args.model_size, args.use_base_model, keep_converted=keep)
-    report: Any = check_folder(
-        Paths(REPOSITORY, folder), load_tokenizer(choice), args.behaviors or None
-    )
+    report = check_folder(Paths(REPOSITORY, folder), load_tokenizer(choice), args.behaviors or None)
     print(report.table())
     for line in report.lines():
         print(line)

@@ -41,11 +41,13 @@ from utils.models.identity import weights_fingerprint
 from utils.prompts.shown import show_tokens
 from utils.ranks import Ranks, rank
 from utils.steering.prompt_source import PromptSource, Wanted, known_dtype
-from utils.sweeps.sweep_journal import distinct_cells
-from utils.text.progress import progress
+from utils.sweeps.journal import distinct_cells
+from utils.text.progress import ProgressLines, progress
 from utils.vectors.origin import Origin
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from utils.sweeps.sweep import Sweep
 
 
@@ -197,12 +199,12 @@ def main(args: argparse.Namespace) -> int:
     return script.report_failures(failures + refused)
 
 
-def update_by(bar: Any, each: int, questions: float) -> None:
+def update_by(bar: tqdm | ProgressLines, each: int, questions: float) -> None:
     bar.update(round(each * questions))
 
 
 def write_answers(
-    sweeps: list[Any], paths: Paths, *, overwrite: bool
+    sweeps: list[Sweep], paths: Paths, *, overwrite: bool
 ) -> tuple[list[Path], list[str]]:
     """Pages with all open-ended answers; those written, and why others were not."""
     if sweeps[0].test.type != "open_ended" or rank() != 0:
@@ -219,7 +221,7 @@ def write_answers(
     return album.written, refused
 
 
-def report(sweeps: list[Any], paths: Paths, answers: int, written: list[Path]) -> None:
+def report(sweeps: list[Sweep], paths: Paths, answers: int, written: list[Path]) -> None:
     test = sweeps[0].test
     scored = test.type != "open_ended"
     for sweep in sweeps:
@@ -249,7 +251,7 @@ def report(sweeps: list[Any], paths: Paths, answers: int, written: list[Path]) -
         print_answers(sweep, paths, answers)
 
 
-def print_answers(sweep: Any, paths: Paths, count: int) -> None:
+def print_answers(sweep: Sweep, paths: Paths, count: int) -> None:
     """The first answers of one behaviour, a table for each layer and question."""
     from utils.data.evaluation import read_results
     from utils.scores.loops import marked
@@ -262,7 +264,7 @@ def print_answers(sweep: Any, paths: Paths, count: int) -> None:
         for number in range(min(count, len(sweep.items))):
             titles = {s: f"{sweep.name.unit} {s:+g}" if s else "unsteered" for s in rows}
             answers = {
-                titles[s]: marked(found[number]["model_output"], whole=False)
+                titles[s]: marked(str(found[number]["model_output"]), whole=False)
                 for s, found in rows.items()
             }
             title = f"{sweep.name.behavior}, layer {layer}: {sweep.items[number].question}"

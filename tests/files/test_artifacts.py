@@ -1,4 +1,4 @@
-"""Durable files: whole or absent, with a record; journals and sums that survive a kill."""
+"""Durable files: whole or absent, with a record; sums that survive a kill."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import pickle
 import shutil
 import struct
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from running import ROOT, call, hidden
+from running import call, hidden
 from torch import Tensor
 
 from utils.errors import UserError
@@ -29,7 +28,6 @@ from utils.files.json_files import json_bytes
 from utils.files.paths import record_path
 from utils.steering.grid import LetterGrid
 from utils.steering.one_pass import Readings
-from utils.sweeps.journal import Journal
 from utils.vectors.stored import read_vector
 
 INPUTS = {"kind": "vector", "model": "tiny", "layer": 3, "data": "abc"}
@@ -379,137 +377,6 @@ def test_garbage_is_no_vector(vector_file: Path, data: bytes) -> None:
     vector_file.write_bytes(data)
     with pytest.raises(UserError, match="no plain tensor file"):
         read_vector(vector_file, made_by="-")
-
-
-# ---------------------------------------------------------------- journal
-
-HEADER = {"key": "k", "cells": [[1, 0.5]]}
-ENTRIES = [[[0.1, 1 / 3]], [[5e-324, 1.0]], [[0.7, -1.0]], {"text": "naïve\u2028\x85\r\n"}]
-
-
-@pytest.fixture
-def journal_file(tmp_path: Path) -> Path:
-    path = tmp_path / "results" / ".journal_0.jsonl"
-    with Journal(path, HEADER) as journal:
-        for entry in ENTRIES:
-            journal.append(entry)
-    return path
-
-
-def test_a_journal_gives_back_its_header_and_its_entries_bit_by_bit(journal_file: Path) -> None:
-    before = journal_file.read_bytes()
-    assert before.count(b"\n") == 1 + len(ENTRIES)
-    with Journal(journal_file, {"key": "another"}) as journal:
-        assert journal.header == HEADER, "the old header is kept"
-        assert journal.entries == ENTRIES
-    assert journal_file.read_bytes() == before
-
-
-def test_a_last_line_cut_off_anywhere_is_dropped_and_the_file_goes_on(journal_file: Path) -> None:
-    whole = journal_file.read_bytes()
-    last = whole.rindex(b"\n", 0, -1) + 1
-    for length in range(last, len(whole)):
-        journal_file.write_bytes(whole[:length])
-        with Journal(journal_file, None) as journal:
-            assert journal.entries == ENTRIES[:-1], f"cut off at {length}"
-            journal.append(ENTRIES[-1])
-            assert journal.entries == ENTRIES
-        assert journal_file.read_bytes() == whole
-
-
-def test_a_header_cut_off_is_written_anew(journal_file: Path) -> None:
-    journal_file.write_bytes(journal_file.read_bytes()[:9])
-    with Journal(journal_file, {"key": "new"}) as journal:
-        assert (journal.header, journal.entries) == ({"key": "new"}, [])
-    with Journal(journal_file, None) as journal:
-        assert journal.header == {"key": "new"}
-
-
-def test_any_changed_byte_is_an_error_that_names_file_and_line(journal_file: Path) -> None:
-    whole = journal_file.read_bytes()
-    for place in range(len(whole) - 1):
-        damaged = bytearray(whole)
-        damaged[place] ^= 1
-        journal_file.write_bytes(damaged)
-        line = whole.count(b"\n", 0, place) + 1
-        with pytest.raises(UserError) as caught, Journal(journal_file, None):
-            pass
-        assert f"{journal_file} is damaged at line {line};" in str(caught.value)
-        assert journal_file.read_bytes() == damaged, "a damaged journal is left as it is"
-
-
-def test_a_line_lost_from_the_middle_is_found(journal_file: Path) -> None:
-    lines = journal_file.read_bytes().splitlines(keepends=True)
-    journal_file.write_bytes(b"".join([*lines[:2], b"\n", *lines[3:]]))
-    with pytest.raises(UserError, match="damaged at line 3"), Journal(journal_file, None):
-        pass
-
-
-def test_each_entry_is_on_disk_when_append_returns(journal_file: Path) -> None:
-    with Journal(journal_file, None) as journal:
-        before = journal_file.stat().st_size
-        journal.append([0.25])
-        added = journal_file.read_bytes()[before:]
-    assert added.endswith(b" [0.25]\n")
-
-
-def test_an_entry_that_json_cannot_hold_is_not_written(journal_file: Path) -> None:
-    before = journal_file.read_bytes()
-    with Journal(journal_file, None) as journal, pytest.raises(ValueError, match="JSON"):
-        journal.append([float("nan")])
-    assert journal_file.read_bytes() == before
-
-
-def test_a_second_handle_on_a_journal_is_refused(journal_file: Path) -> None:
-    with Journal(journal_file, None) as journal:
-        with pytest.raises(UserError, match="another process"), Journal(journal_file, None):
-            pass
-        journal.append("still mine")
-    with Journal(journal_file, None) as journal:
-        assert journal.entries == [*ENTRIES, "still mine"]
-
-
-def test_a_journal_of_another_process_is_refused_until_that_ends(journal_file: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from utils.sweeps.journal import Journal\n"
-        "with Journal(Path(sys.argv[1]), None):\n"
-        "    print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(journal_file)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-    ) as other:
-        assert other.stdout is not None and other.stdout.readline() == b"held\n"
-        with pytest.raises(UserError, match="another process"), Journal(journal_file, None):
-            pass
-        other.kill()
-    with Journal(journal_file, None) as journal:
-        assert journal.entries == ENTRIES
-
-
-def test_an_error_inside_frees_the_journal(journal_file: Path) -> None:
-    with pytest.raises(KeyError), Journal(journal_file, None):
-        raise KeyError
-    with Journal(journal_file, None) as journal:
-        assert journal.entries == ENTRIES
-
-
-def test_a_damaged_journal_is_not_kept_locked(journal_file: Path) -> None:
-    journal_file.write_bytes(b"?" + journal_file.read_bytes()[1:])
-    kept = [Journal(journal_file, None) for _ in range(2)]
-    for journal in kept:
-        with pytest.raises(UserError, match="damaged at line 1"), journal:
-            pass
-
-
-def test_a_removed_journal_is_gone(journal_file: Path) -> None:
-    with Journal(journal_file, None) as journal:
-        journal.remove()
-    assert contents(journal_file.parent) == {}
-    with Journal(journal_file, {"key": "new"}) as journal:
-        assert (journal.header, journal.entries) == ({"key": "new"}, [])
 
 
 # ---------------------------------------------------------------- as generate_vectors.py uses them

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import write_json
+from journals import journal_in, journal_path, values_in
 from running import ROOT, artifacts, call, environment, hidden
 
 from utils.errors import UserError
@@ -21,7 +22,6 @@ from utils.files.artifacts import must_make, save
 from utils.files.contents import read_record
 from utils.files.durable import write_bytes
 from utils.files.paths import record_path
-from utils.sweeps.journal import Journal
 
 WITHOUT_LOCKS = [errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL]
 WITHOUT_FOLDER_SYNC = [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS]
@@ -58,8 +58,8 @@ def test_without_locks_all_works_after_one_warning(
     if number == WITHOUT_LOCKS[0]:
         run(tiny_folder, datasets, tmp_path / "out")
     else:
-        with Journal(tmp_path / "out" / "journal", {}) as journal:
-            journal.append(1)
+        with journal_in(tmp_path / "out") as journal:
+            journal.append([0], [[1]])
             journal.remove()
         save(tmp_path / "out" / "a", b"a", {})
     assert not hidden(tmp_path / "out")
@@ -228,28 +228,28 @@ def test_a_disk_that_is_full_while_work_is_kept_costs_nothing_but_the_rest(
 def test_a_journal_goes_on_after_a_write_that_was_refused(tmp_path: Path) -> None:
     """What was refused is not in the file, in whole or in part."""
     program = (
-        "import resource, sys; from pathlib import Path; from utils.sweeps.journal import Journal\n"
+        "import resource, sys; from pathlib import Path; sys.path.insert(0, 'tests/sweeps')\n"
+        "from journals import journal_in\n"
         "from utils.errors import UserError\n"
-        "with Journal(Path(sys.argv[1]), {'key': 1}) as journal:\n"
-        "    journal.append('short')\n"
-        "    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
-        "    try: journal.append('long' * 100)\n"
+        "with journal_in(Path(sys.argv[1])) as journal:\n"
+        "    journal.append([0], [['short']])\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
+        "    try: journal.append([1], [['long' * 100]])\n"
         "    except UserError as error: print(error)\n"
-        "    journal.append('after')\n"
+        "    journal.append([2], [['after']])\n"
     )
-    path = tmp_path / "journal"
+    path = journal_path(tmp_path)
     said = subprocess.run(
-        [sys.executable, "-c", program, str(path)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
     )
     assert said.returncode == 0, said.stderr
     assert said.stdout == f"cannot write {path}: File too large\n"
-    with Journal(path, None) as journal:
-        assert journal.entries == ["short", "after"]
+    assert values_in(path) == {0: "short", 2: "after"}
 
 
 def test_data_in_the_place_of_a_folder(tmp_path: Path) -> None:
     write_json(tmp_path / "results", [])
     with pytest.raises(UserError, match="is a file where a folder must be"):
         must_make(tmp_path / "results" / "a" / "b.json", {}, overwrite=False)
-    with pytest.raises(UserError, match="cannot write"), Journal(tmp_path / "results" / "j", {}):
+    with pytest.raises(UserError, match="cannot write"), journal_in(tmp_path):
         pass

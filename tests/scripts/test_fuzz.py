@@ -19,6 +19,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
+from journals import journal_in, journal_path, values_in
 
 import behaviors
 from utils.data.evaluation import TESTS, read_results
@@ -29,7 +30,6 @@ from utils.files.contents import read_record, verify
 from utils.files.json_files import json_bytes
 from utils.files.paths import Paths, ResultName, record_path
 from utils.judging.reply.verdict import read_reply
-from utils.sweeps.journal import Journal, read_journal
 from utils.vectors.stored import read_vector
 
 EXAMPLES = int(os.environ.get("CAA_FUZZ", "150"))
@@ -195,12 +195,11 @@ def test_a_vector_is_the_one_recorded_or_refused(
 
 
 def journal_bytes(folder: Path, entries: int) -> bytes:
-    path = folder / "whole_journal"
-    path.unlink(missing_ok=True)
-    with Journal(path, {"n": entries}) as journal:
+    journal_path(folder).unlink(missing_ok=True)
+    with journal_in(folder) as journal:
         for i in range(entries):
-            journal.append([i, [0.25 * i, None, "text " * i]])
-    return path.read_bytes()
+            journal.append([i], [[[0.25 * i, None, "text " * i]]])
+    return journal.path.read_bytes()
 
 
 @seed(5)
@@ -211,18 +210,18 @@ def test_a_damaged_journal_gives_its_first_entries_or_a_refusal(
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     whole = journal_bytes(folder, 3)
-    path = folder / "journal"
+    path = journal_path(folder)
     path.write_bytes(whole)
-    _, entries = read_journal(path)
+    values = values_in(path)
     path.write_bytes(data.draw(damaged(whole) | st.binary(max_size=80)))
 
-    def resume() -> list[Any]:
-        with Journal(path, {"n": 3}) as journal:
-            return list(journal.entries)
+    def resume() -> dict[int, Any]:
+        with journal_in(folder):
+            return values_in(path)
 
     found = read(resume)
     if not refused(found):
-        assert found == entries[: len(found)]
+        assert found == {number: values[number] for number in range(len(found))}
 
 
 pieces = st.sampled_from(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from journals import journal_in, journal_path
 from running import ROOT
 
 from utils.errors import UserError
@@ -20,7 +21,6 @@ from utils.files.artifacts import save, save_large
 from utils.files.contents import read_record, sha256_file
 from utils.files.file_system import append
 from utils.files.locks import folder_lock, lock, waited_lock
-from utils.sweeps.journal import Journal
 
 ROUNDS = 40
 FORK = multiprocessing.get_context("fork")
@@ -114,7 +114,7 @@ def test_a_file_deleted_between_opening_and_locking_is_opened_anew(
     """The moment that cannot be waited for: the other process finishes right before the lock."""
     import fcntl
 
-    path, locks = tmp_path / "work", []
+    path, locks = journal_path(tmp_path), []
     real = fcntl.flock
 
     def flock(file: object, operation: int) -> None:
@@ -125,8 +125,8 @@ def test_a_file_deleted_between_opening_and_locking_is_opened_anew(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     if kind == "journal":
-        with Journal(path, {"key": "a"}) as journal:
-            journal.append([1])
+        with journal_in(tmp_path) as journal:
+            journal.append([0], [[1]])
             assert path.read_bytes().count(b"\n") == 2, "what is written is at the path"
     else:
         with lock(path, "at work") as held:

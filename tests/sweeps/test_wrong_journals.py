@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from conftest import write_json
+from journals import write_journal
 from running import artifacts, call, hidden
 
 from utils.errors import UserError
 from utils.files.contents import read_measured, read_record
 from utils.files.paths import record_path
-from utils.sweeps.journal import Journal
+from utils.sweeps.journal import read_journal
 from utils.sweeps.sweep import Sweep
 
 Entry = dict[str, Any]
@@ -47,12 +48,9 @@ class Desk:
 
     def rewrite(self, change: Callable[[Any, list[Entry]], Any]) -> None:
         """Write the journal anew, whole and with right checksums, after a change."""
-        with Journal(self.journal, None) as journal:
-            header, entries = journal.header, list(journal.entries)
-            header = change(header, entries) or header
-            journal.restart(header)
-            for entry in entries:
-                journal.append(entry)
+        header, entries = read_journal(self.journal)
+        header = change(header, entries) or header
+        write_journal(self.journal, header, entries)
 
 
 @pytest.fixture(params=["ab", "open_ended"])

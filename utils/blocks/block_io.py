@@ -12,6 +12,7 @@ from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from utils.blocks.architectures import refuse_by_name
 from utils.blocks.branches import Layout
+from utils.blocks.hooks import Arguments, Named, Output
 from utils.errors import UserError
 
 
@@ -19,20 +20,20 @@ class CannotBranch(Exception):
     """This architecture cannot run packed branches; the message says why."""
 
 
-def hidden_of(output: Any) -> Tensor:
+def hidden_of(output: Output) -> Tensor:
     """The residual stream in a block's output, shape (rows, tokens, width)."""
     # Blocks return a tensor in recent versions of transformers, a tuple in older ones, GPT a list.
     return output[0] if isinstance(output, tuple | list) else output
 
 
-def with_hidden(output: Any, hidden: Tensor) -> Any:
+def with_hidden(output: Output, hidden: Tensor) -> Output:
     """A block's output with another residual stream in it."""
     if isinstance(output, tuple | list):
         return type(output)([hidden, *output[1:]])
     return hidden
 
 
-def cut_arguments(arguments: dict[str, Any], block: int, layout: Layout) -> dict[str, Any]:
+def cut_arguments(arguments: Named, block: int, layout: Layout) -> Named:
     """The arguments of a block, cut down to the tokens that have joined before it.
 
     Raises:
@@ -60,7 +61,7 @@ def _cut(name: str, value: Any, length: int, layout: Layout) -> Any:
     return value
 
 
-def positions_of_call(args: Any, kwargs: Any) -> Tensor:
+def positions_of_call(args: Arguments, kwargs: Named) -> Tensor:
     """Absolute positions of the tokens of one call of the decoder, shape (rows or 1, tokens)."""
     given = kwargs.get("position_ids")
     if given is not None:
@@ -77,7 +78,7 @@ def positions_of_call(args: Any, kwargs: Any) -> Tensor:
     return torch.arange(seen, seen + new, device=tokens.device)[None]
 
 
-def checked_mask(arguments: dict[str, Any], layer: int) -> Tensor | None:
+def checked_mask(arguments: Named, layer: int) -> Tensor | None:
     """The attention mask among a block's arguments.
 
     Raises:

@@ -9,8 +9,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+
+Arguments = tuple[Any, ...]
+"""What a module is called with by place."""
+Named = dict[str, Any]
+"""What it is called with by name."""
+Output = Tensor | tuple[Any, ...] | list[Any]
+"""What a decoder block puts out: the residual stream, alone or first among others."""
 
 
 class Hook(NamedTuple):
@@ -24,7 +31,7 @@ class Hook(NamedTuple):
     """
 
     module: nn.Module
-    function: Callable[..., Any]
+    function: Callable[..., object]
     before: bool = False
 
 

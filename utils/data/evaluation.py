@@ -5,10 +5,10 @@ How a model is put through a test is in :mod:`utils.sweeps.runs`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from utils.data.items import (
     load_ab_items,
     load_open_items,
 )
+from utils.data.rows import LetterRow, Row
 from utils.errors import UserError
 from utils.files.contents import read_json, read_verified
 from utils.files.json_files import check_writable
@@ -30,6 +31,7 @@ from utils.stats import matching_share
 from utils.text.printable import printable
 
 if TYPE_CHECKING:
+    from utils.prompts.checks import Prompt
     from utils.prompts.format import PromptFormat
 
 LETTERS = ("A", "B")
@@ -64,14 +66,15 @@ class LetterTest:
         path = self.data(paths, behavior)
         return load_ab_items(path, made_by=self.made_by, names=self.fields, limit=limit)
 
-    def row(self, item: Mapping[str, Any], a_prob: float, b_prob: float) -> dict[str, Any]:
+    def row(self, item: Row, a_prob: float, b_prob: float) -> LetterRow:
         """One row of a result file (the fields as they are in the question's file)."""
         question = {"question": item[self.fields.question]}
         answers = {name: item[name] for name in (self.fields.matching, self.fields.other)}
         extra = {name: item[name] for name in self.fields.extra}
-        return question | answers | {"a_prob": a_prob, "b_prob": b_prob} | extra
+        row = question | answers | {"a_prob": a_prob, "b_prob": b_prob} | extra
+        return cast(LetterRow, row)
 
-    def scores(self, rows: Sequence[Mapping[str, Any]], where: str) -> NDArray[np.float64]:
+    def scores(self, rows: Sequence[Row], where: str) -> NDArray[np.float64]:
         """P(matching) / (P(A) + P(B)) of every row, shape (rows,).
 
         Raises:
@@ -80,7 +83,7 @@ class LetterTest:
         values = []
         for number, row in enumerate(rows, 1):
             try:
-                a, b = float(row["a_prob"]), float(row["b_prob"])
+                a, b = (float(cast(float, row[name])) for name in ("a_prob", "b_prob"))
                 letter = answer_letter(row[self.fields.matching])
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise UserError(f"{where}, row {number}: no result of type {self.type}") from error
@@ -89,17 +92,17 @@ class LetterTest:
             values.append(matching_share(a, b, letter))
         return np.array(values, dtype=np.float64)
 
-    def categories(self, rows: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    def categories(self, rows: Sequence[Row]) -> list[str] | None:
         """The category of every row; ``None`` for a test without categories."""
         if "category" not in self.fields.extra:
             return None
         return [str(row.get("category", "")) for row in rows]
 
-    def within_ab(self, rows: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
+    def within_ab(self, rows: Sequence[Row]) -> NDArray[np.bool_]:
         """Which rows have A or B as their matching letter, shape (rows,)."""
         return np.array([answer_letter(row[self.fields.matching]) in LETTERS for row in rows])
 
-    def beyond_ab(self, rows: Sequence[Mapping[str, Any]]) -> int:
+    def beyond_ab(self, rows: Sequence[Row]) -> int:
         """Number of rows whose matching letter is neither A nor B; each counts 0."""
         return int((~self.within_ab(rows)).sum())
 
@@ -124,7 +127,7 @@ class OpenTest:
         """
         return load_open_items(self.data(paths, behavior), made_by=self.made_by, limit=limit)
 
-    def scores(self, rows: Sequence[Mapping[str, Any]], where: str) -> NDArray[np.float64]:
+    def scores(self, rows: Sequence[Row], where: str) -> NDArray[np.float64]:
         """The judge's score of every row, shape (rows,); NaN where it is missing.
 
         Raises:
@@ -135,19 +138,22 @@ class OpenTest:
             if "score" not in row:
                 raise UserError(f"{where}, row {number}: no score; judge it with ./scoring.py")
             score = row["score"]
-            number_at_all = isinstance(score, int | float) and not isinstance(score, bool)
-            if score is not None and not (number_at_all and 0 <= score <= 10):
+            if score is None:
+                values.append(np.nan)
+                continue
+            known = isinstance(score, int | float) and not isinstance(score, bool)
+            if not (known and 0 <= score <= 10):
                 raise UserError(
                     f"{where}, row {number}: the score must be a number from 0 to 10, or null "
                     f"where it is missing, not {printable(repr(score), 40)}"
                 )
-            values.append(np.nan if score is None else float(score))
+            values.append(float(score))
         return np.array(values, dtype=np.float64)
 
-    def categories(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def categories(self, rows: Sequence[Row]) -> None:
         """Open-ended questions have no categories."""
 
-    def beyond_ab(self, rows: Sequence[Mapping[str, Any]]) -> int:
+    def beyond_ab(self, rows: Sequence[Row]) -> int:
         """No letters, so none beyond A and B."""
         return 0
 
@@ -218,7 +224,7 @@ TESTS: dict[str, Test] = {**LETTER_TESTS, OPEN_ENDED.type: OPEN_ENDED}
 
 def make_prompts(
     test: Test, items: Sequence[ABItem | OpenItem], prompt_format: PromptFormat
-) -> list[Any]:
+) -> Sequence[Prompt]:
     """One prompt for each question.
 
     Raises:
@@ -229,7 +235,7 @@ def make_prompts(
     return [prompt_format.letter_prompt(item.question, LETTERS) for item in items]
 
 
-def read_results(path: Path) -> Items[dict[str, Any]]:
+def read_results(path: Path) -> Items[Row]:
     """The rows of one result file, this toolkit's or a published one.
 
     Raises:

@@ -40,7 +40,7 @@ class ABItem:
     question: str
     matching: str
     other: str
-    row: Mapping[str, Any]
+    row: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class OpenItem:
     """
 
     question: str
-    row: Mapping[str, Any]
+    row: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ABFields:
     extra: tuple[str, ...] = ()
 
 
-def answer_letter(answer: Any) -> str | None:
+def answer_letter(answer: object) -> str | None:
     """The letter of an answer such as ``"(A)"`` or ``" (B) Yes"``; ``None`` if it has none."""
     match = _LETTER.match(answer) if isinstance(answer, str) else None
     return match[1] if match else None

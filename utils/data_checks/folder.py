@@ -5,11 +5,12 @@ Nothing here stops at a fault: each becomes a finding, and the check goes on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from scipy.stats import binomtest
 
 import behaviors
 from utils.data.items import ABFields
@@ -201,23 +202,14 @@ def _lengths(items: Iterable[Item]) -> Lengths | None:
     if not counts:
         return None
     longer, shorter = sum(m > o for m, o in counts), sum(m < o for m, o in counts)
+    differing = longer + shorter
     return Lengths(
         matching=sum(m for m, _ in counts) / len(counts),
         other=sum(o for _, o in counts) / len(counts),
         longer=longer,
         shorter=shorter,
-        p_value=sign_test(longer, shorter),
+        p_value=float(binomtest(longer, differing).pvalue) if differing else 1.0,
     )
-
-
-def sign_test(longer: int, shorter: int) -> float:
-    """Two-sided exact p of a split as uneven as this one, if both sides were equally likely."""
-    n = longer + shorter
-    logs = (
-        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2)
-        for k in range(min(longer, shorter) + 1)
-    )
-    return min(1.0, 2 * math.fsum(map(math.exp, logs)))
 
 
 def _check_answers(file: DataFile) -> Iterator[Finding]:

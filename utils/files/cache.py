@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
 from tqdm import tqdm
 
 from utils.errors import UserError
@@ -22,10 +23,7 @@ _LONG = 1 << 30
 
 def cache_folder() -> Path:
     """``$CAA_CACHE_DIR``, or ``caa-toolkit`` under the user's cache folder."""
-    own = os.environ.get("CAA_CACHE_DIR")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "caa-toolkit"
+    return Path(os.environ.get("CAA_CACHE_DIR") or user_cache_path("caa-toolkit", appauthor=False))
 
 
 def made_cache_folder() -> Path:

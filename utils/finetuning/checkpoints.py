@@ -7,13 +7,15 @@ are changed. So the newest state is always a good one.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, extract_model_from_parallel
 from safetensors import SafetensorError
 from safetensors.torch import load_model
+from torch import nn
 
 from utils.errors import UserError
 from utils.files.contents import read_json
@@ -21,6 +23,25 @@ from utils.files.durable import flush, write_bytes
 from utils.files.json_files import json_bytes
 
 _PREFIX, _RUN = "step_", "run.json"
+
+
+class StepRow(TypedDict):
+    """One step (from 1): its loss in nats and the norm of its gradient, before its update."""
+
+    step: int
+    loss: float
+    gradient_norm: float
+
+
+class HeldOutRow(TypedDict):
+    """The held-out questions after so many steps: mean score, its 95 % interval, accuracy."""
+
+    step: int
+    accuracy: float
+    score: float
+    low: float
+    high: float
+    n: int
 
 
 class Checkpoints:
@@ -49,7 +70,7 @@ class Checkpoints:
         keys = {path.name: _run_of(path)["key"] for path in self._whole()}
         return next((name for name in reversed(keys) if keys[name] == self.key), None)
 
-    def restore(self) -> tuple[int, list[dict[str, Any]]]:
+    def restore(self) -> tuple[int, list[StepRow | HeldOutRow]]:
         """Load the newest state, if there is one of these inputs.
 
         Returns:
@@ -71,7 +92,7 @@ class Checkpoints:
         self.accelerator.load_state(str(path))
         return int(name.removeprefix(_PREFIX)), _run_of(path)["curve"]
 
-    def save(self, step: int, curve: list[dict[str, Any]]) -> None:
+    def save(self, step: int, curve: Sequence[StepRow | HeldOutRow]) -> None:
         """Save the state before step number ``step``; all processes call this."""
         old = self._whole()
         scratch = self.folder / f"{_PREFIX}{step}.tmp"
@@ -127,7 +148,7 @@ def _delete(path: Path) -> None:
     shutil.rmtree(path.rename(path.with_name(f"{path.name}.old.tmp")))
 
 
-def _keep_trained(models: list[Any], weights: list[dict[str, Any]], _folder: str) -> None:
+def _keep_trained(models: list[nn.Module], weights: list[dict[str, Any]], _folder: str) -> None:
     """Leave frozen weights out of a state, and the number of processes out of its names.
 
     A hook of accelerate's; edits ``weights``, of which there are none for a sharded model.
@@ -142,7 +163,7 @@ def _keep_trained(models: list[Any], weights: list[dict[str, Any]], _folder: str
         state |= {name: value for name, value in kept.items() if name not in frozen}
 
 
-def _load_trained(models: list[Any], folder: str) -> None:
+def _load_trained(models: list[nn.Module], folder: str) -> None:
     """Load what :func:`_keep_trained` has kept; a hook of accelerate's; empties ``models``."""
     while models:
         plain = extract_model_from_parallel(models.pop())

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 from tqdm import tqdm
 
 from utils.data.evaluation import LETTER_TESTS
 from utils.data.items import ABItem
-from utils.finetuning.checkpoints import Checkpoints
+from utils.finetuning.checkpoints import Checkpoints, HeldOutRow, StepRow
 from utils.finetuning.tuner import Example, Finetuner, schedule
 from utils.prompts.format import LetterPrompt
 from utils.stats import bootstrap_mean
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class HeldOut:
     items: Sequence[ABItem]
     prompts: Sequence[LetterPrompt]
 
-    def row(self, tuner: Finetuner, step: int) -> dict[str, Any]:
+    def row(self, tuner: Finetuner, step: int) -> HeldOutRow:
         """Score with its 95 % interval, and accuracy, after a number of steps.
 
         Raises:
@@ -39,8 +37,15 @@ class HeldOut:
         rows = [test.row(item.row, *pair) for item, pair in zip(self.items, found, strict=True)]
         scores = test.scores(rows, "held-out questions")
         mean = bootstrap_mean(scores)
-        values = {"score": mean.mean, "low": mean.low, "high": mean.high, "n": mean.n}
-        return {"step": step, "accuracy": float((scores > 0.5).mean())} | values
+        accuracy = float((scores > 0.5).mean())
+        return {
+            "step": step,
+            "accuracy": accuracy,
+            "score": mean.mean,
+            "low": mean.low,
+            "high": mean.high,
+            "n": mean.n,
+        }
 
 
 def train(
@@ -51,7 +56,7 @@ def train(
     *,
     checkpoint_every: int,
     eval_every: int | None,
-) -> tuple[Rows, Rows]:
+) -> tuple[list[StepRow], list[HeldOutRow]]:
     """All steps, from the last checkpoint on.
 
     Args:
@@ -68,8 +73,8 @@ def train(
     """
     steps = schedule(len(examples), tuner.recipe)
     start, rows = checkpoints.restore()
-    curve = [row for row in rows if "loss" in row]
-    tests = [row for row in rows if "score" in row]
+    curve = [cast(StepRow, row) for row in rows if "loss" in row]
+    tests = [cast(HeldOutRow, row) for row in rows if "score" in row]
     tested = {row["step"] for row in tests}
     for number in tqdm(range(start, len(steps)), total=len(steps), initial=start, unit="step"):
         due = number == 0 or (eval_every is not None and number % eval_every == 0)

@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, gather_object
+from peft import PeftModel
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from utils.blocks.padding import left_padded
 from utils.errors import UserError
@@ -189,7 +191,9 @@ class Finetuner:
         UserError: sharded by FSDP 1 with frozen weights.
     """
 
-    def __init__(self, model: Any, accelerator: Accelerator, recipe: Recipe) -> None:
+    def __init__(
+        self, model: PreTrainedModel | PeftModel, accelerator: Accelerator, recipe: Recipe
+    ) -> None:
         without_dropout(model)
         if recipe.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})

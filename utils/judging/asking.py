@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from utils.data.rows import OpenRow
 from utils.errors import UserError
 from utils.files.artifacts import fingerprint
 from utils.files.contents import sha256_bytes
@@ -50,13 +51,13 @@ TEMPLATE = fingerprint({"system": SYSTEM, "user": USER})
 CHARACTERS_A_TOKEN = 4
 
 
-def make_call(judge: Judge, rubric: str, row: Mapping[str, Any]) -> Call:
+def make_call(judge: Judge, rubric: str, row: OpenRow) -> Call:
     """The question to the judge about one row of an open-ended result.
 
     Args:
         judge: who is asked.
         rubric: the behaviour's.
-        row: with ``question`` and ``model_output``.
+        row: the answer.
     """
     user = USER.format(question=row["question"], answer=row["model_output"])
     messages = [

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from utils.data.evaluation import OPEN_ENDED, read_results
+from utils.data.rows import Judged, OpenRow, ScoredRow
 from utils.errors import UserError
 from utils.files.artifacts import must_make, save
 from utils.files.json_files import json_bytes
@@ -35,7 +36,7 @@ class Job:
 
     name: ResultName
     target: Path
-    rows: list[dict[str, Any]]
+    rows: Sequence[OpenRow]
     calls: list[tuple[str, Call]]
     inputs: dict[str, Any]
     pending: bool
@@ -56,12 +57,13 @@ def make_job(name: ResultName, rubric: str, judge: Judge, paths: Paths, *, overw
             finished ones that are none.
     """
     source, target = paths.result(name), paths.scores(name)
-    rows = read_results(source)
-    for number, row in enumerate(rows, 1):
+    read = read_results(source)
+    for number, row in enumerate(read, 1):
         for field in ("question", "model_output"):
             if not isinstance(row.get(field), str):
                 raise UserError(f"{source}, row {number}: no text in field {field}")
-    inputs = file_inputs(judge, rubric, rows.sha256)
+    rows = [cast(OpenRow, row) for row in read]
+    inputs = file_inputs(judge, rubric, read.sha256)
     calls = [make_call(judge, rubric, row) for row in rows]
     pending = must_make(target, inputs, overwrite=overwrite)
     if not pending:
@@ -108,13 +110,14 @@ def write_scores(
             lines += [f"{where}, row {shortened(n)}: {reason}" for reason, n in reasons.items()]
             continue
         answers = [cache.answer(key) for key, _ in job.calls]
-        rows = [row | _scored(answer) for row, answer in zip(job.rows, answers, strict=True)]
+        pairs = zip(job.rows, answers, strict=True)
+        rows: list[ScoredRow] = [{**row, **_judged(answer)} for row, answer in pairs]
         save(job.target, json_bytes(rows), job.inputs, _ways_of_asking(answers))
         written.append(job.target)
     return written, lines
 
 
-def _scored(answer: Answer) -> dict[str, Any]:
+def _judged(answer: Answer) -> Judged:
     """The fields that the judge's answer adds to a row."""
     reply = answer.replies[-1] if answer.replies else None
     if answer.turned_down is None:

@@ -18,9 +18,10 @@ from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
     GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-from transformers.utils import logging as transformers_logging
 
 from utils.errors import UserError, reason_of
 from utils.models.choice import ModelChoice, hub_token
@@ -32,11 +33,8 @@ from utils.weights.folder import check_model_folder
 from utils.weights.gguf_conversion import converted_folder, named_folder
 from utils.weights.gguf_header import read_gguf_header
 from utils.weights.gguf_loading import load_gguf, mend_ends, mend_tokenizer
-from utils.weights.loaded import load_pretrained, put_weights
-
-# The scripts have progress bars and messages of their own.
-transformers_logging.disable_progress_bar()
-transformers_logging.set_verbosity_error()
+from utils.weights.library_output import library_output
+from utils.weights.loaded import Auto, load_pretrained, put_weights
 
 
 def pick_device(device: str) -> torch.device:
@@ -77,7 +75,8 @@ def resolved_dtype(
     return name if load_in is None else f"{name}, weights in {load_in}"
 
 
-def load_tokenizer(choice: ModelChoice) -> Any:
+@library_output(bars=False)
+def load_tokenizer(choice: ModelChoice) -> PreTrainedTokenizerBase:
     """The tokenizer alone: prompts and positions are checked before any weights are loaded.
 
     Raises:
@@ -102,7 +101,9 @@ def load_tokenizer(choice: ModelChoice) -> Any:
     return tokenizer
 
 
-def check_embedded(tokenizer: Any, rows: int | None, where: str, *, base: bool = False) -> None:
+def check_embedded(
+    tokenizer: PreTrainedTokenizerBase, rows: int | None, where: str, *, base: bool = False
+) -> None:
     """Check that the model has an embedding for every token of its prompts.
 
     A token that was added to the tokenizer alone is let be where no prompt holds it: many models
@@ -130,7 +131,8 @@ def check_embedded(tokenizer: Any, rows: int | None, where: str, *, base: bool =
         )
 
 
-def load_end_tokens(choice: ModelChoice, tokenizer: Any) -> EndTokens:
+@library_output(bars=False)
+def load_end_tokens(choice: ModelChoice, tokenizer: PreTrainedTokenizerBase) -> EndTokens:
     """Where the model's answers will end, without its weights.
 
     Raises:
@@ -152,6 +154,7 @@ def load_end_tokens(choice: ModelChoice, tokenizer: Any) -> EndTokens:
     return EndTokens.of(tokenizer, config, base=choice.base)
 
 
+@library_output(bars=False)
 def load_model(
     choice: ModelChoice,
     *,
@@ -159,7 +162,7 @@ def load_model(
     dtype: str = "auto",
     load_in: str | None = None,
     device_map: str | None = None,
-) -> Any:
+) -> PreTrainedModel:
     """The model in evaluation mode, on its device.
 
     Args:
@@ -196,10 +199,12 @@ def load_model(
         raise UserError(f"cannot load {choice.source}{how}: {reason_of(error)}") from error
     if choice.weights is not None:
         model = _with_weights(model, choice.weights, device_map)
-    return (model if "device_map" in options else model.to(place)).eval()
+    if "device_map" not in options:
+        model.to(place)  # type: ignore[arg-type]  # the library's wrapper loses its signature
+    return model.eval()
 
 
-def _auto_class(source: str, options: Mapping[str, Any]) -> Any:
+def _auto_class(source: str, options: Mapping[str, Any]) -> Auto:
     """The class that loads it: a model of text and images is one around its language model."""
     access = {name: options[name] for name in ("token",) if name in options}
     kind = AutoConfig.from_pretrained(source, **access).model_type
@@ -228,7 +233,7 @@ def _placement(
     return options
 
 
-def _with_weights(model: Any, weights: Path, device_map: str | None) -> Any:
+def _with_weights(model: PreTrainedModel, weights: Path, device_map: str | None) -> PreTrainedModel:
     """A model with finetuned weights in it, or an adapter's added to its own."""
     if any(p.is_meta for p in model.parameters()):
         raise UserError(
@@ -252,7 +257,7 @@ def _check_load_in(choice: ModelChoice, load_in: str) -> None:
         )
 
 
-def _quantization(load_in: str, dtype: torch.dtype) -> Any:
+def _quantization(load_in: str, dtype: torch.dtype) -> BitsAndBytesConfig:
     """How transformers is to quantise; NF4 for 4 bits, LLM.int8() for 8.
 
     Raises:

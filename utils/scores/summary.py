@@ -6,13 +6,14 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.data.evaluation import LetterTest, Test
 from utils.data.items import answer_letter
+from utils.data.rows import Row
 from utils.scores.loops import find_loop
 from utils.scores.tables import ScoreTable, extremes, variant_label
 from utils.stats import Estimate, bootstrap_mean, slopes
@@ -100,7 +101,13 @@ def _texts(names: tuple[str, str, str], e: Estimate) -> dict[str, str]:
     return {name: f"{value:.4f}" for name, value in zip(names, values, strict=True)}
 
 
-def logit_differences(test: LetterTest, rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+def probabilities(row: Row) -> tuple[float, float]:
+    """P(A) and P(B) of a row that its test has scored."""
+    a, b = (float(cast(float, row[name])) for name in ("a_prob", "b_prob"))
+    return a, b
+
+
+def logit_differences(test: LetterTest, rows: Sequence[Row]) -> NDArray[np.float64]:
     """log P(matching) - log P(other letter) of every row, shape (rows,).
 
     NaN where the matching letter is neither A nor B or a probability is 0.
@@ -108,7 +115,7 @@ def logit_differences(test: LetterTest, rows: Sequence[Mapping[str, Any]]) -> ND
     found = []
     for row in rows:
         letter = answer_letter(row[test.fields.matching])
-        a, b = float(row["a_prob"]), float(row["b_prob"])
+        a, b = probabilities(row)
         if letter not in ("A", "B") or a <= 0 or b <= 0:
             found.append(np.nan)
         else:
@@ -116,9 +123,7 @@ def logit_differences(test: LetterTest, rows: Sequence[Mapping[str, Any]]) -> ND
     return np.array(found)
 
 
-def steerability(
-    test: LetterTest, rows: Mapping[float, Sequence[Mapping[str, Any]]]
-) -> NDArray[np.float64]:
+def steerability(test: LetterTest, rows: Mapping[float, Sequence[Row]]) -> NDArray[np.float64]:
     """Least-squares slope of the logit difference against the strength, shape (questions,).
 
     Source: Tan et al., "Analysing the Generalisation and Reliability of Steering Vectors"
@@ -134,10 +139,8 @@ def steerability(
     return slopes(strengths, differences[~np.isnan(differences).any(axis=1)])
 
 
-def _letter_columns(
-    test: LetterTest, rows: Mapping[float, Sequence[Mapping[str, Any]]]
-) -> dict[str, str]:
-    mass = {m: np.mean([r["a_prob"] + r["b_prob"] for r in found]) for m, found in rows.items()}
+def _letter_columns(test: LetterTest, rows: Mapping[float, Sequence[Row]]) -> dict[str, str]:
+    mass = {m: np.mean([sum(probabilities(r)) for r in found]) for m, found in rows.items()}
     columns = {"p_a_plus_p_b": " ".join(f"{m:g}:{value:.3f}" for m, value in mass.items())}
     if len(rows) > 1:
         found = steerability(test, rows)
@@ -161,12 +164,12 @@ def distinct_3_grams(text: str) -> float:
     return len(set(grams)) / len(grams) if grams else 1.0
 
 
-def ends_properly(row: Mapping[str, Any]) -> bool:
+def ends_properly(row: Row) -> bool:
     """Whether an answer ended at an end token rather than at the limit of its length."""
     return str(row["raw_model_output"]).rstrip().endswith(("|>", "</s>", "<eos>", "<end_of_turn>"))
 
 
-def shares_of_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def shares_of_answers(rows: Sequence[Row]) -> dict[str, float]:
     """What open-ended answers are like, without a judge.
 
     Returns:
@@ -183,7 +186,7 @@ def shares_of_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def _open_columns(rows: Mapping[float, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+def _open_columns(rows: Mapping[float, Sequence[Row]]) -> dict[str, str]:
     shares = {m: shares_of_answers(found) for m, found in rows.items()}
 
     def each(name: str, digits: int = 2) -> str:

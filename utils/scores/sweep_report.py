@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from utils.data.evaluation import read_results
 from utils.files.paths import Paths
 from utils.scores.cells import Cell
 from utils.scores.tables import extremes
+from utils.sweeps.sweep import Sweep
 from utils.text.terminal_tables import plain_table, signed
 
 MOST_ROWS, BEST = 40, 3
 
 
-def changes_table(sweeps: Sequence[Any], paths: Paths) -> str:
+def changes_table(sweeps: Sequence[Sweep], paths: Paths) -> str:
     """Mean scores without steering and their changes with it, a row for each layer.
 
     Of many behaviours and layers, those three layers of each that change most.
@@ -45,7 +45,7 @@ def changes_table(sweeps: Sequence[Any], paths: Paths) -> str:
     return "\n".join([plain_table(header, cells, title=title), *notes])
 
 
-def mean_scores(sweep: Any, paths: Paths) -> dict[Cell, float]:
+def mean_scores(sweep: Sweep, paths: Paths) -> dict[Cell, float]:
     """Mean score of every cell asked for that has a result, and of its layer without steering."""
     wanted = dict.fromkeys([*sweep.cells, *((layer, 0.0) for layer, _ in sweep.cells)])
     names = {c: replace(sweep.name, layer=c[0], strength=c[1]) for c in wanted}

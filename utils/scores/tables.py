@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.data.evaluation import LetterTest, OpenTest, Test, read_results
 from utils.data.items import Items
+from utils.data.rows import Row
 from utils.errors import UserError
 from utils.files.contents import read_measured
 from utils.files.paths import Paths, ResultName, other_unit
@@ -39,19 +39,19 @@ class ScoreTable:
 
     name: ResultName
     scores: dict[Cell, NDArray[np.float64]] = field(default_factory=dict)
-    rows: dict[Cell, list[dict[str, Any]]] = field(default_factory=dict)
+    rows: dict[Cell, Sequence[Row]] = field(default_factory=dict)
     converted: dict[Cell, float] = field(default_factory=dict)
     categories: list[str] | None = None
     beyond_ab: int = 0
     missing: list[Cell] = field(default_factory=list)
-    unjudged: dict[Cell, list[dict[str, Any]]] = field(default_factory=dict)
+    unjudged: dict[Cell, Sequence[Row]] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[int]:
         return sorted({layer for layer, _ in self.scores})
 
     @property
-    def answers(self) -> dict[Cell, list[dict[str, Any]]]:
+    def answers(self) -> dict[Cell, Sequence[Row]]:
         """The rows of every cell, with scores or without."""
         return dict(sorted((self.rows | self.unjudged).items()))
 
@@ -174,7 +174,7 @@ def load_scores(
             different models of one name.
     """
     table = ScoreTable(name)
-    questions: list[Any] | None = None
+    questions: list[object] | None = None
     origins: dict[Path, Origin] = {}
     for cell in cells:
         named = replace(name, layer=cell[0], strength=cell[1])

@@ -13,9 +13,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from utils.data.items import Items
+from utils.data.items import ABItem, Items, OpenItem
 from utils.files import remembered
 from utils.models.choice import ModelChoice
 from utils.models.identity import tokenizer_fingerprint
@@ -23,39 +23,42 @@ from utils.prompts.checks import Prompt, check_prompts
 from utils.ranks import rank_count
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from utils.prompts.end_tokens import EndTokens
     from utils.prompts.format import PromptFormat
 
+P = TypeVar("P", bound=Prompt)
 _DEVICES = ("nvidia*", "kfd", "dri", "accel*")
 _DEVICE_VARIABLES = ("VISIBLE_DEVICES", "ACCELERATE_USE_CPU")
 
 
-class LazyPrompts(Sequence[Any]):
+class LazyPrompts(Sequence[P]):
     """Prompts, one for each item, tokenised when the first of them is asked for."""
 
-    def __init__(self, make: Callable[[], Sequence[Prompt]], count: int) -> None:
+    def __init__(self, make: Callable[[], Sequence[P]], count: int) -> None:
         self._make, self._count = make, count
 
     @functools.cached_property
-    def _made(self) -> Sequence[Prompt]:
+    def _made(self) -> Sequence[P]:
         return self._make()
 
     def __len__(self) -> int:
         return self._count
 
     @overload
-    def __getitem__(self, index: int) -> Prompt: ...
+    def __getitem__(self, index: int) -> P: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Prompt]: ...
-    def __getitem__(self, index: int | slice) -> Prompt | Sequence[Prompt]:
+    def __getitem__(self, index: slice) -> Sequence[P]: ...
+    def __getitem__(self, index: int | slice) -> P | Sequence[P]:
         return self._made[index]
 
-    def __iter__(self) -> Iterator[Prompt]:
+    def __iter__(self) -> Iterator[P]:
         return iter(self._made)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Wanted(Generic[P]):
     """Which prompts are to be made.
 
     Attributes:
@@ -67,9 +70,9 @@ class Wanted:
     """
 
     kind: str
-    items: Items[Any]
+    items: Items[ABItem] | Items[OpenItem]
     path: Path
-    make: Callable[[PromptFormat], Sequence[Prompt]]
+    make: Callable[[PromptFormat], Sequence[P]]
     max_new_tokens: int | None = None
 
 
@@ -90,7 +93,7 @@ class PromptSource:
         self._formats: dict[str | None, PromptFormat] = {}
 
     @functools.cached_property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> PreTrainedTokenizerBase:
         from utils.models.loading import load_tokenizer
 
         return load_tokenizer(self._choice)
@@ -110,8 +113,8 @@ class PromptSource:
         return dict(self._known("ends", {}, lambda: self.end_tokens().inputs()))
 
     def prompts(
-        self, wanted: Wanted, system_prompt: str | None = None
-    ) -> tuple[Sequence[Prompt], dict[str, Any]]:
+        self, wanted: Wanted[P], system_prompt: str | None = None
+    ) -> tuple[Sequence[P], dict[str, Any]]:
         """Checked prompts, and what a record is to say of them.
 
         Raises:

@@ -6,12 +6,16 @@ what a sweep journals; :meth:`row` turns one into a row of a result file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict, cast
+
+from transformers import PreTrainedTokenizerBase
 
 from utils.data.evaluation import LETTERS, LetterTest, OpenTest, Test
 from utils.data.items import ABItem, OpenItem
+from utils.data.rows import ResultRow
+from utils.prompts.checks import Prompt
 from utils.prompts.format import LetterPrompt, OpenPrompt
 from utils.steering.decoding import GreedyGrid
 from utils.steering.grid import LetterGrid
@@ -26,7 +30,20 @@ if TYPE_CHECKING:
 NEAR_TIE = 1e-4
 
 
-Advance = Callable[[float], Any]
+Advance = Callable[[float], object]
+LetterValue = list[float]
+"""[P(A), P(B)]; -1 in place of NaN, which JSON does not have."""
+
+
+class OpenValue(TypedDict):
+    """The tokens of an answer, and whether rounding may have decided one of them."""
+
+    tokens: list[int]
+    near_tie: bool
+
+
+Value = LetterValue | OpenValue
+"""What a sweep journals of one question and cell."""
 
 
 def _nowhere(_questions: float) -> None:
@@ -57,7 +74,9 @@ class Run(Protocol):
     def alone(self) -> int:
         """How many cells were computed one by one so far."""
 
-    def measure(self, batch: Sequence[int], advance: Advance = _nowhere) -> list[list[Any]]:
+    def measure(
+        self, batch: Sequence[int], advance: Advance = _nowhere
+    ) -> Sequence[Sequence[Value]]:
         """JSON values [question of the batch][cell].
 
         Args:
@@ -67,7 +86,7 @@ class Run(Protocol):
 
 
 class LetterRun:
-    """[P(A), P(B)] for every cell; -1 in place of NaN, which JSON does not have."""
+    """A :data:`LetterValue` for every cell."""
 
     def __init__(
         self,
@@ -82,7 +101,7 @@ class LetterRun:
         place = iter(range(1, len(cells) + 1))
         self._columns = [0 if cell is None else next(place) for cell in cells]
 
-    def measure(self, batch: Sequence[int], advance: Advance = _nowhere) -> list[list[Any]]:
+    def measure(self, batch: Sequence[int], advance: Advance = _nowhere) -> list[list[LetterValue]]:
         found = self._grid.probabilities(batch)[:, self._columns]
         advance(len(batch))
         return found.nan_to_num(nan=-1.0).tolist()
@@ -93,7 +112,7 @@ class LetterRun:
 
 
 class OpenRun:
-    """The tokens of an answer for every cell, and how near a tie came to deciding them."""
+    """An :class:`OpenValue` for every cell."""
 
     def __init__(
         self,
@@ -114,7 +133,7 @@ class OpenRun:
         self._near = max(NEAR_TIE, moved)
         self.alone = 0
 
-    def measure(self, batch: Sequence[int], advance: Advance = _nowhere) -> list[list[Any]]:
+    def measure(self, batch: Sequence[int], advance: Advance = _nowhere) -> list[list[OpenValue]]:
         found = self._grid.answers(batch, advance)
         if self._grid.is_alone(batch):
             self.alone += sum(map(len, found))
@@ -127,25 +146,27 @@ class OpenRun:
 def start_run(
     test: Test,
     wrapper: LlamaWrapper,
-    prompts: Sequence[Any],
+    prompts: Sequence[Prompt],
     cells: Sequence[Steer | None],
     settings: Settings,
 ) -> Run:
     """Begin a run; ``None`` among the cells is the unsteered model."""
-    kind = OpenRun if isinstance(test, OpenTest) else LetterRun
-    return kind(wrapper, prompts, cells, settings)
+    if isinstance(test, OpenTest):
+        return OpenRun(wrapper, cast(Sequence[OpenPrompt], prompts), cells, settings)
+    return LetterRun(wrapper, cast(Sequence[LetterPrompt], prompts), cells, settings)
 
 
-def is_broken(value: Any) -> bool:
+def is_broken(value: Value) -> bool:
     """Whether a cell's value is no result: the model's numbers were NaN."""
     return isinstance(value, list) and min(value) < 0
 
 
-def is_value(test: Test, value: Any) -> bool:
+def is_value(test: Test, value: object) -> bool:
     """Whether a journal's value is one that a run of this test gives."""
     if isinstance(test, LetterTest):
-        whole = isinstance(value, list) and len(value) == len(LETTERS)
-        return whole and all(type(p) is float and (p == -1 or 0 <= p <= 1 + 1e-6) for p in value)
+        if not isinstance(value, list) or len(value) != len(LETTERS):
+            return False
+        return all(type(p) is float and (p == -1 or 0 <= p <= 1 + 1e-6) for p in value)
     if not isinstance(value, dict) or type(value.get("near_tie")) is not bool:
         return False
     tokens = value.get("tokens")
@@ -155,17 +176,18 @@ def is_value(test: Test, value: Any) -> bool:
 def result_row(
     test: Test,
     item: ABItem | OpenItem,
-    prompt: Any,
-    value: Any,
-    tokenizer: Any,
+    prompt: Prompt,
+    value: Value,
+    tokenizer: PreTrainedTokenizerBase,
     ends: Collection[int] = (),
-) -> dict[str, Any]:
+) -> ResultRow:
     """One row of a result file; ``ends`` are the tokens at which answers end."""
     if isinstance(test, LetterTest):
-        return test.row(item.row, *value)
-    tokens: Mapping[str, Any] = value
+        a_prob, b_prob = cast(LetterValue, value)
+        return test.row(item.row, a_prob, b_prob)
+    tokens = cast(OpenValue, value)["tokens"]
     # the end of a turn need not be a token that the tokenizer calls special
-    own = [token for token in tokens["tokens"] if token not in ends]
-    answer = tokenizer.decode(own, skip_special_tokens=True).strip()
-    raw = tokenizer.decode([*prompt.ids, *tokens["tokens"]], skip_special_tokens=False)
-    return dict(item.row) | {"model_output": answer, "raw_model_output": raw}
+    own = [token for token in tokens if token not in ends]
+    answer = str(tokenizer.decode(own, skip_special_tokens=True)).strip()
+    raw = str(tokenizer.decode([*prompt.ids, *tokens], skip_special_tokens=False))
+    return {"question": item.question, "model_output": answer, "raw_model_output": raw}

@@ -14,16 +14,17 @@ from utils.files.artifacts import fingerprint, must_make, save
 from utils.files.json_files import json_bytes
 from utils.files.paths import DOSE, MULTIPLIER, UNITS, Paths, ResultName
 from utils.ranks import Ranks
-from utils.sweeps.sweep_journal import Cell, Schema, SweepJournal, distinct_cells
+from utils.sweeps.journal import Cell, Journal, Schema, distinct_cells
 from utils.vectors.dose import SteeringVector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llama_wrapper import LlamaWrapper
+    from utils.prompts.checks import Prompt
     from utils.steering.one_pass import Steer
     from utils.steering.self_check import Rounding
-    from utils.sweeps.runs import Settings
+    from utils.sweeps.runs import Settings, Value
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Sweep:
     test: Test
     name: ResultName
     items: Sequence[ABItem | OpenItem]
-    prompts: Sequence[Any]
+    prompts: Sequence[Prompt]
     vectors: Mapping[int, SteeringVector]
     cells: list[Cell]
     inputs: dict[str, Any]
@@ -105,7 +106,7 @@ class Sweep:
         *,
         settings: Settings,
         ranks: Ranks,
-        advance: Callable[[float], Any],
+        advance: Callable[[float], object],
     ) -> tuple[list[Path], list[str]]:
         """Compute the pending cells, and write them on the main rank.
 
@@ -129,7 +130,7 @@ class Sweep:
         failures: list[str] = []
         left = list(self.pending)
         while left:
-            journal = SweepJournal(paths, self.name.behavior, key, left, ranks, schema)
+            journal = Journal(paths, self.name.behavior, key, left, ranks, schema)
             with journal:
                 columns = self._measure(wrapper, journal, settings, ranks, advance)
                 ranks.wait()
@@ -145,10 +146,10 @@ class Sweep:
     def _measure(
         self,
         wrapper: LlamaWrapper,
-        journal: SweepJournal,
+        journal: Journal,
         settings: Settings,
         ranks: Ranks,
-        advance: Callable[[float], Any],
+        advance: Callable[[float], object],
     ) -> list[int]:
         """Journal this rank's share; for each cell the place of its value in a question's values.
 
@@ -177,7 +178,7 @@ class Sweep:
         self,
         cells: Sequence[Cell],
         columns: Sequence[int],
-        values: Sequence[Sequence[Any]],
+        values: Sequence[Sequence[Value]],
         wrapper: LlamaWrapper,
         paths: Paths,
     ) -> tuple[list[Path], list[str]]:

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from types import TracebackType
-from typing import Any
 
 from tqdm import tqdm
 
@@ -46,7 +45,7 @@ class ProgressLines:
         return min(10, int(10 * done / self._total + 1e-6)) if self._total else 10
 
 
-def progress(*, total: int, desc: str, unit: str, initial: int = 0) -> Any:
+def progress(*, total: int, desc: str, unit: str, initial: int = 0) -> tqdm | ProgressLines:
     """A ``with`` block's bar; its ``update`` takes what was done since the last call."""
     if sys.stderr.isatty():
         return tqdm(total=total, desc=desc, unit=unit, initial=initial)

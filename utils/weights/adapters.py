@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from utils.errors import UserError, reason_of
 from utils.weights.folder import ADAPTER_CONFIG, check_weight_file
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 WEIGHTS = "adapter_model.safetensors"
 
 
-def add_adapter(model: Any, blocks: list[nn.Module], rank: int, seed: int) -> Any:
+def add_adapter(model: PreTrainedModel, blocks: list[nn.Module], rank: int, seed: int) -> PeftModel:
     """Freeze a model and put an adapter beside every linear layer of some blocks.
 
     Args:
@@ -39,7 +43,7 @@ def add_adapter(model: Any, blocks: list[nn.Module], rank: int, seed: int) -> An
     return get_peft_model(model, config)
 
 
-def adapter_files(model: Any, weights: dict[str, torch.Tensor]) -> dict[str, bytes]:
+def adapter_files(model: PeftModel, weights: dict[str, torch.Tensor]) -> dict[str, bytes]:
     """An adapter as peft's two files, the weights last.
 
     Args:
@@ -59,7 +63,7 @@ def adapter_files(model: Any, weights: dict[str, torch.Tensor]) -> dict[str, byt
     return {ADAPTER_CONFIG: text.encode(), WEIGHTS: save(tensors, metadata={"format": "pt"})}
 
 
-def merge_adapter(model: Any, folder: Path) -> Any:
+def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """A model with an adapter added to its weights.
 
     Raises:

@@ -107,21 +107,18 @@ def _check_room(cache: Path, size: int) -> None:
 def _write(path: Path, header: GgufHeader, target: Path) -> None:
     import torch
     from transformers import AutoTokenizer
-    from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
-    logging.enable_progress_bar()
+    from utils.weights.library_output import library_output
+
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        mend_tokenizer(tokenizer, header)
-        model = load_gguf(path, {"dtype": torch.float32})
-        model.save_pretrained(target)
-        tokenizer.save_pretrained(target)
+        with library_output(bars=True):
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+            mend_tokenizer(tokenizer, header)
+            model = load_gguf(path, {"dtype": torch.float32})
+            model.save_pretrained(target)
+            tokenizer.save_pretrained(target)
     except (UserError, OSError):
         raise
     except Exception as error:  # the readers of tensors raise whatever comes
         raise UserError(f"cannot load {path}: {reason_of(error)}") from error
-    finally:
-        if not shown:
-            logging.disable_progress_bar()
     (target / _COMPLETE).touch()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from utils.errors import UserError
 from utils.weights.gguf_header import GgufHeader, read_gguf_header
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _QWEN_ENDS = ("<|im_end|>", "<|endoftext|>")
 _DIVISORS = "rope_freqs.weight"
@@ -19,7 +22,7 @@ _LLAMA3 = {
 }
 
 
-def load_gguf(path: Path, options: Mapping[str, Any]) -> Any:
+def load_gguf(path: Path, options: Mapping[str, Any]) -> PreTrainedModel:
     """The model of a GGUF file, dequantised; the file holds nothing that was left out.
 
     Args:
@@ -44,7 +47,7 @@ def load_gguf(path: Path, options: Mapping[str, Any]) -> Any:
     return model
 
 
-def _check_all_read(model: Any, header: GgufHeader, path: Path) -> None:
+def _check_all_read(model: PreTrainedModel, header: GgufHeader, path: Path) -> None:
     """Check that transformers has read every tensor: it passes over those it has no name for."""
     from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
     from transformers.integrations.gguf.utils import is_gguf_arch_supported
@@ -70,7 +73,7 @@ def _check_all_read(model: Any, header: GgufHeader, path: Path) -> None:
     )
 
 
-def mend_tokenizer(tokenizer: Any, header: GgufHeader) -> None:
+def mend_tokenizer(tokenizer: PreTrainedTokenizerBase, header: GgufHeader) -> None:
     """Put right what transformers' reading of a GGUF tokenizer leaves out.
 
     Qwen's tokenizer composes accents (NFC) before it splits; GGUF has no place for that, so text
@@ -82,7 +85,7 @@ def mend_tokenizer(tokenizer: Any, header: GgufHeader) -> None:
         tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
 
 
-def _mend_rotation(model: Any, header: GgufHeader, path: Path) -> None:
+def _mend_rotation(model: PreTrainedModel, header: GgufHeader, path: Path) -> None:
     """Slow the rotations down as the file says; transformers reads that for a few families only.
 
     Llama 3.1 and later have it as a tensor of divisors, which its rule must give too.
@@ -100,7 +103,7 @@ def _mend_rotation(model: Any, header: GgufHeader, path: Path) -> None:
     from gguf import GGUFReader
 
     (found,) = (t.data for t in GGUFReader(path).tensors if t.name == _DIVISORS)
-    old = model.base_model.rotary_emb
+    old: Any = model.base_model.rotary_emb
     divisors = torch.tensor(found).to(old.inv_freq)
     model.config.rope_parameters |= _LLAMA3 | {"factor": float(divisors.max())}
     new = type(old)(config=model.config).to(old.inv_freq.device)
@@ -112,7 +115,7 @@ def _mend_rotation(model: Any, header: GgufHeader, path: Path) -> None:
     model.base_model.rotary_emb = new
 
 
-def mend_ends(generation_config: Any, header: GgufHeader) -> None:
+def mend_ends(generation_config: GenerationConfig, header: GgufHeader) -> None:
     """Name both of Qwen's end tokens, as its generation settings do; GGUF has room for one.
 
     An answer ends with ``<|im_end|>`` or with ``<|endoftext|>``.

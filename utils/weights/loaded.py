@@ -8,17 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
 from utils.blocks.block_io import find_blocks
 from utils.errors import UserError, reason_of
 from utils.files.cache import say
 from utils.weights.folder import check_weight_file
 
+Auto = type[AutoModelForCausalLM] | type[AutoModelForImageTextToText]
 # Tables that a model computes itself; older versions of transformers kept them among the weights.
 _COMPUTED = re.compile(
     r"(^|\.)(rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)|masked_bias"
@@ -38,7 +40,9 @@ _WRITERS = {
 _SHOWN = 3
 
 
-def load_pretrained(auto: Any, source: str | Path, options: Mapping[str, Any], where: str) -> Any:
+def load_pretrained(
+    auto: Auto, source: str | Path, options: Mapping[str, Any], where: str
+) -> PreTrainedModel:
     """A model of transformers with all of its weights from its files.
 
     Weights that all lie under one more prefix are read without it, and that is said.
@@ -94,7 +98,7 @@ def load_pretrained(auto: Any, source: str | Path, options: Mapping[str, Any], w
     return model
 
 
-def put_weights(model: Any, path: Path) -> None:
+def put_weights(model: PreTrainedModel, path: Path) -> None:
     """Put finetuned weights into a loaded model: all of them, or those of whole blocks.
 
     Raises:
@@ -129,10 +133,13 @@ def put_weights(model: Any, path: Path) -> None:
     model.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
 
 
-def _load(auto: Any, source: str | Path, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _load(
+    auto: Auto, source: str | Path, options: Mapping[str, Any]
+) -> tuple[PreTrainedModel, dict[str, Any]]:
     # mismatched ones are refused by their shapes; the library would refuse them without
     checks = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-    return auto.from_pretrained(source, **options, **checks)
+    found = auto.from_pretrained(source, **options, **checks)
+    return cast(tuple[PreTrainedModel, dict[str, Any]], found)
 
 
 def _prefixes(missing: Iterable[str], unexpected: Iterable[str], base: str | None) -> set[str]:
@@ -173,7 +180,7 @@ def _lost(
     return text + _advice(unexpected)
 
 
-def _that_matter(unexpected: Iterable[str], model: Any) -> list[str]:
+def _that_matter(unexpected: Iterable[str], model: PreTrainedModel) -> list[str]:
     """Those of the files' other weights whose loss changes what the model computes."""
     ignored = [_COMPUTED, _BESIDE]
     ignored += map(re.compile, model._keys_to_ignore_on_load_unexpected or ())
@@ -189,7 +196,7 @@ def _advice(keys: Iterable[str]) -> str:
     return ""
 
 
-def _lost_of_blocks(model: Any, state: Mapping[str, Tensor]) -> list[str]:
+def _lost_of_blocks(model: PreTrainedModel, state: Mapping[str, Tensor]) -> list[str]:
     """Parameters that a file leaves out although it has others of their block."""
     config = model.config.get_text_config()
     layers = find_blocks(model.get_decoder(), config.num_hidden_layers, config.model_type)
