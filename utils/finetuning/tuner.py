@@ -21,10 +21,10 @@ from accelerate.utils import InitProcessGroupKwargs, gather_object
 from torch import Tensor, nn
 
 from utils.blocks.padding import left_padded
+from utils.blocks.vocabulary import letter_probabilities
 from utils.errors import UserError
 from utils.prompts.format import LetterPrompt
 from utils.ranks import PATIENCE, Ranks, local_rank, rank, rank_count
-from utils.steering.one_pass import letter_probabilities
 
 _TEST_ROWS = 8
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from utils.data.evaluation import LETTERS, LetterTest, OpenTest, Test
 from utils.data.items import ABItem, OpenItem
+from utils.prompts.end_tokens import answer_text
 from utils.prompts.format import LetterPrompt, OpenPrompt
 from utils.steering.decoding import GreedyGrid
 from utils.steering.grid import LetterGrid
@@ -164,8 +165,6 @@ def result_row(
     if isinstance(test, LetterTest):
         return test.row(item.row, *value)
     tokens: Mapping[str, Any] = value
-    # the end of a turn need not be a token that the tokenizer calls special
-    own = [token for token in tokens["tokens"] if token not in ends]
-    answer = tokenizer.decode(own, skip_special_tokens=True).strip()
+    answer = answer_text(tokenizer, tokens["tokens"], ends)
     raw = tokenizer.decode([*prompt.ids, *tokens["tokens"]], skip_special_tokens=False)
     return dict(item.row) | {"model_output": answer, "raw_model_output": raw}
