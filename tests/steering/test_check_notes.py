@@ -45,7 +45,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
         return Ways(test, counting, *rest)  # type: ignore[arg-type]
 
-    for module in ("grid", "decoding", "pairs"):
+    for module in ("steering.grid", "steering.decoding", "extraction.pairs"):
         monkeypatch.setattr(f"utils.{module}.Ways", counted)
     yield made
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import torch
 
 from utils.blocks.hooked_model import HookedModel
+from utils.blocks.quiet import quiet
 from utils.blocks.vocabulary import head_in_float32
 from utils.errors import UserError
 
@@ -36,7 +37,8 @@ def greedy(
     longest = max(map(len, prompts))
     ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-    with torch.inference_mode(), head_in_float32(model.model.get_output_embeddings()):
+    head = model.model.get_output_embeddings()
+    with torch.inference_mode(), head_in_float32(head), quiet():
         output = model.model.generate(
             ids.to(model.device),
             attention_mask=mask.to(model.device),

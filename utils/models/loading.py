@@ -20,8 +20,8 @@ from transformers import (
     GenerationConfig,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-from transformers.utils import logging as transformers_logging
 
+from utils.blocks.quiet import quiet
 from utils.errors import UserError, reason_of
 from utils.models.choice import ModelChoice, hub_token
 from utils.models.config import read_numbers
@@ -33,10 +33,6 @@ from utils.weights.gguf_conversion import converted_folder, named_folder
 from utils.weights.gguf_header import read_gguf_header
 from utils.weights.gguf_loading import load_gguf, mend_ends, mend_tokenizer
 from utils.weights.loaded import load_pretrained, put_weights
-
-# The scripts have progress bars and messages of their own.
-transformers_logging.disable_progress_bar()
-transformers_logging.set_verbosity_error()
 
 
 def pick_device(device: str) -> torch.device:
@@ -64,9 +60,17 @@ def pick_device(device: str) -> torch.device:
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """``auto`` is float32 on a CPU and bfloat16 elsewhere.
+
+    Raises:
+        UserError: torch knows none of that name.
+    """
     if dtype == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
-    return getattr(torch, dtype)
+    found = getattr(torch, dtype, None)
+    if not isinstance(found, torch.dtype):
+        raise UserError(f"no dtype {dtype}: auto, float32, bfloat16 or float16")
+    return found
 
 
 def resolved_dtype(
@@ -77,6 +81,7 @@ def resolved_dtype(
     return name if load_in is None else f"{name}, weights in {load_in}"
 
 
+@quiet()
 def load_tokenizer(choice: ModelChoice) -> Any:
     """The tokenizer alone: prompts and positions are checked before any weights are loaded.
 
@@ -130,6 +135,7 @@ def check_embedded(tokenizer: Any, rows: int | None, where: str, *, base: bool =
         )
 
 
+@quiet()
 def load_end_tokens(choice: ModelChoice, tokenizer: Any) -> EndTokens:
     """Where the model's answers will end, without its weights.
 
@@ -152,6 +158,7 @@ def load_end_tokens(choice: ModelChoice, tokenizer: Any) -> EndTokens:
     return EndTokens.of(tokenizer, config, base=choice.base)
 
 
+@quiet()
 def load_model(
     choice: ModelChoice,
     *,
