@@ -116,7 +116,7 @@ def _checked_source(model: str) -> tuple[str, str]:
     path = Path(model).expanduser()
     if model.endswith(".gguf"):
         if not path.is_file():
-            raise UserError(f"no such model file: {path}")
+            raise UserError(f"no such file: {path}")
         return str(path), path.stem
     if path.is_dir():
         if not (path / "config.json").is_file():
