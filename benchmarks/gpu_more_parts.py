@@ -14,6 +14,7 @@ from benchmarks.gpu_parts import DOSE, PATHS, Bench, against, deviations_of, sam
 from benchmarks.meter import Measured
 from benchmarks.random_model import steering_vectors
 from llama_wrapper import LlamaWrapper
+from utils.blocks.vocabulary import letter_probabilities
 from utils.data.evaluation import OPEN_ENDED
 from utils.data.items import load_ab_items
 from utils.finetuning.tuner import (
@@ -26,8 +27,7 @@ from utils.finetuning.tuner import (
 )
 from utils.prompts.format import OpenPrompt
 from utils.steering.decoding import GreedyGrid
-from utils.steering.generation import generate
-from utils.steering.one_pass import Steer, letter_probabilities, slow_logits
+from utils.steering.one_pass import Steer, slow_logits
 
 MULTIPLIERS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 ALONE, ONE_HOOK = 4, 2
@@ -58,7 +58,7 @@ def open_ended(bench: Bench) -> dict[str, Any]:
                 found[index] = [answer.tokens for answer in answers]
         return grid.rows, found
 
-    meter.run(lambda: generate(wrapper, [prompts[0].ids], max_new_tokens=2))
+    meter.run(lambda: wrapper.generate([prompts[0].ids], max_new_tokens=2))
     whole = meter.run(fast)
     rows, answers = whole.result
     cells = [(p, m) for p in range(len(prompts)) for m in range(len(MULTIPLIERS))]
@@ -123,7 +123,7 @@ def hooked_generate(
     first = torch.tensor([p.steer_from for p in prompts])
     added = torch.stack(list(deltas)).to(wrapper.device)
     with wrapper.steer({layer: added}, first):
-        return generate(wrapper, [p.ids for p in prompts], max_new_tokens=new)
+        return wrapper.generate([p.ids for p in prompts], max_new_tokens=new)
 
 
 def common_beginning(a: Tokens, b: Tokens) -> float:

@@ -16,13 +16,14 @@ from benchmarks.meter import Measured, Meter
 from benchmarks.plain import all_logits, steered_logits
 from benchmarks.random_model import SHAPES, favour_letters, random_model, steering_vectors
 from llama_wrapper import LlamaWrapper
+from utils.blocks.vocabulary import letter_probabilities
 from utils.data.evaluation import LETTERS
 from utils.data.items import load_ab_items
 from utils.extraction.pairs import PairOutputs
 from utils.files.paths import REPOSITORY, Paths
 from utils.prompts.format import LetterPrompt
 from utils.steering.grid import LetterGrid, deltas_of
-from utils.steering.one_pass import PackedPrompts, Steer, letter_probabilities, slow_logits
+from utils.steering.one_pass import PackedPrompts, Steer, slow_logits
 
 PATHS = Paths(REPOSITORY, REPOSITORY / "datasets")
 BEHAVIORS = (

@@ -27,6 +27,7 @@ import torch
 from benchmarks.floor import grid_flops, matrix_rate, pair_flops, seconds
 from benchmarks.plain import all_logits, steered_logits
 from llama_wrapper import LlamaWrapper
+from utils.blocks.vocabulary import letter_probabilities
 from utils.data.evaluation import LETTER_TESTS, OPEN_ENDED
 from utils.data.items import load_ab_items
 from utils.extraction.pairs import PairOutputs
@@ -34,9 +35,8 @@ from utils.files.paths import REPOSITORY, Paths
 from utils.models.choice import choose_model
 from utils.prompts.format import LetterPrompt, OpenPrompt
 from utils.steering.decoding import CPU_ROWS, GreedyGrid
-from utils.steering.generation import generate
 from utils.steering.grid import LetterGrid, deltas_of
-from utils.steering.one_pass import Steer, letter_probabilities
+from utils.steering.one_pass import Steer
 
 QUESTIONS = 24
 OPEN_BEHAVIORS, OPEN_BATCHES, NEW_TOKENS = ("refusal", "sycophancy"), 3, 100
@@ -174,7 +174,7 @@ def batched_generate(
 
     handle = wrapper.blocks[steer.layer].register_forward_hook(hook)
     try:
-        return generate(wrapper, [p.ids for p in prompts], max_new_tokens=NEW_TOKENS)
+        return wrapper.generate([p.ids for p in prompts], max_new_tokens=NEW_TOKENS)
     finally:
         handle.remove()
 

@@ -81,8 +81,8 @@ def quiet_all_but_main() -> None:
     elif on_cpu_by_launcher() and os.environ.get("MASTER_PORT") and rank_count() == 1:
         print(
             "accelerate has started one process only: on a CPU it starts several by MPI "
-            "(--mpirun_hostfile FILE) or by --multi_gpu with ACCELERATE_USE_CPU=true; see the "
-            "README",
+            "(--mpirun_hostfile FILE) or by --multi_gpu with ACCELERATE_USE_CPU=true; see "
+            "docs/many_processes.md",
             file=sys.stderr,
         )
 

@@ -25,7 +25,6 @@ from utils.prompts.format import OpenPrompt
 from utils.scores.summary import _letter_columns
 from utils.stats import slopes
 from utils.steering.decoding import GreedyGrid
-from utils.steering.generation import generate
 from utils.steering.grid import LetterGrid
 from utils.steering.one_pass import Steer
 
@@ -86,7 +85,7 @@ def test_two_tokens_that_tie_when_rounded_are_told_apart_both_ways(dtype: torch.
     wrapper, prompt = half_wrapper(dtype)
     logits = wrapper.next_logits(prompt.ids)
     assert logits.dtype == torch.float32 and logits[B] > logits[A]
-    assert generate(wrapper, [prompt.ids], max_new_tokens=1) == [[B]]
+    assert wrapper.generate([prompt.ids], max_new_tokens=1) == [[B]]
     for slow in (False, True):
         run = GreedyGrid(wrapper, [prompt], [None], max_new_tokens=1, slow=slow)
         assert run.answers([0])[0][0].tokens == (B,)

@@ -17,7 +17,6 @@ from utils.extraction.pairs import PairOutputs
 from utils.prompts.format import LetterPrompt, OpenPrompt
 from utils.steering import decoding, grid, one_pass
 from utils.steering.decoding import GreedyGrid
-from utils.steering.generation import generate
 from utils.steering.grid import LetterGrid
 from utils.steering.one_pass import Steer
 
@@ -146,7 +145,7 @@ def test_answers_of_a_run_are_those_of_each_prompt_alone(name: str) -> None:
                 fresh = make(name, OPEN_CONTEXT)
                 deltas = {} if steer is None else {steer.layer: steer.delta}
                 with fresh.steer(deltas, prompts[index].steer_from):
-                    (plain,) = generate(fresh, [prompts[index].ids], max_new_tokens=NEW)
+                    (plain,) = fresh.generate([prompts[index].ids], max_new_tokens=NEW)
                 assert list(answer.tokens) == plain
 
 

@@ -15,7 +15,6 @@ from llama_wrapper import LlamaWrapper
 from utils.blocks.block_io import CannotBranch
 from utils.blocks.branches import Layout
 from utils.errors import UserError
-from utils.steering.generation import generate
 
 IDS = list(range(20, 60))
 
@@ -226,17 +225,17 @@ def test_generation_is_the_same_with_and_without_cache(family_wrapper: LlamaWrap
     found = []
     for use_cache in (True, False):
         with family_wrapper.steer({1: vectors}, first):
-            found.append(generate(family_wrapper, prompts, max_new_tokens=12, use_cache=use_cache))
+            found.append(family_wrapper.generate(prompts, max_new_tokens=12, use_cache=use_cache))
     assert found[0] == found[1]
-    plain = generate(family_wrapper, prompts, max_new_tokens=12)
+    plain = family_wrapper.generate(prompts, max_new_tokens=12)
     assert plain != found[0], "steering this strong must change the text"
 
 
 def test_generation_in_a_batch_equals_one_by_one(wrapper: LlamaWrapper) -> None:
     prompts = [IDS, IDS[7:], IDS[:12]]
-    alone = [generate(wrapper, [p], max_new_tokens=12)[0] for p in prompts]
+    alone = [wrapper.generate([p], max_new_tokens=12)[0] for p in prompts]
     assert all(alone), "an answer without a token"
-    assert generate(wrapper, prompts, max_new_tokens=12) == alone
+    assert wrapper.generate(prompts, max_new_tokens=12) == alone
 
 
 def test_generation_equals_repeated_forward_passes(wrapper: LlamaWrapper) -> None:
@@ -250,7 +249,7 @@ def test_generation_equals_repeated_forward_passes(wrapper: LlamaWrapper) -> Non
         for end in (never, whole[0], whole[6]):
             wrapper.model.generation_config.eos_token_id = end
             expected = whole if end == never else whole[: whole.index(end) + 1]
-            assert generate(wrapper, [IDS], max_new_tokens=12) == [expected]
+            assert wrapper.generate([IDS], max_new_tokens=12) == [expected]
 
 
 def test_an_architecture_without_blocks_is_refused_by_name() -> None:

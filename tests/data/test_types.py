@@ -14,14 +14,13 @@ from conftest import QUESTIONS, ROWS, write_json
 from running import artifacts, call, has_row, hidden
 
 from llama_wrapper import LlamaWrapper
+from utils.blocks.vocabulary import letter_probabilities
 from utils.data.processing import letter_choice
 from utils.errors import UserError
 from utils.files.paths import Paths, ResultName
 from utils.models.choice import choose_model
 from utils.scores.summary import distinct_3_grams
 from utils.stats import bootstrap_category_mean, slopes
-from utils.steering.generation import generate
-from utils.steering.one_pass import letter_probabilities
 from utils.text.side_by_side import side_by_side
 
 LETTER_TYPES = ("ab", "truthful_qa", "mmlu", "bundled_misconceptions", "bundled_knowledge")
@@ -182,7 +181,7 @@ def test_open_ended_answers_from_steering_to_plots(
     for row in found[1, 1.0]:
         prompt = wrapper.prompt_format().open_prompt(row["question"])
         with wrapper.steer({1: vector}, prompt.steer_from):
-            (tokens,) = generate(wrapper, [prompt.ids], max_new_tokens=9)
+            (tokens,) = wrapper.generate([prompt.ids], max_new_tokens=9)
         assert list(row) == ["question", "model_output", "raw_model_output"]
         decode = wrapper.tokenizer.decode
         assert row["model_output"] == decode(tokens, skip_special_tokens=True).strip()

@@ -24,7 +24,6 @@ from utils.lens.logit_lens import (
     projections,
     read_lens,
 )
-from utils.steering.generation import generate
 
 IDS = list(range(20, 60))
 GRANITE = {"residual_multiplier": 0.22, "embedding_multiplier": 12.0, "logits_scaling": 8.0}
@@ -282,7 +281,7 @@ def test_the_models_own_answer_is_greedy_and_steered(wrapper: LlamaWrapper) -> N
         found = converse(wrapper, QUESTIONS[2], max_new_tokens=8, deltas=deltas)
         assert found.ids[: found.answer_from] == prompt.ids
         with wrapper.steer(deltas, prompt.steer_from):
-            expected = generate(wrapper, [prompt.ids], max_new_tokens=8)[0]
+            expected = wrapper.generate([prompt.ids], max_new_tokens=8)[0]
             following = int(wrapper.next_logits(prompt.ids).argmax())
         assert list(found.ids[found.answer_from :]) == expected
         assert found.ids[found.answer_from] == following

@@ -9,7 +9,7 @@ from huggingface_hub.utils import are_progress_bars_disabled
 from running import start_warm
 from transformers.utils import logging
 
-from utils.weights.library_output import library_output
+from utils.blocks.library_output import library_output
 
 
 def test_importing_the_wrapper_and_loading_a_model_change_nothing_global(

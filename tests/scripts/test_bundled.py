@@ -9,6 +9,7 @@ import torch
 from test_one_pass import slow_grid
 
 from llama_wrapper import LlamaWrapper
+from utils.blocks.vocabulary import letter_probabilities
 from utils.data.items import load_ab_items
 from utils.extraction.pairs import PairOutputs
 from utils.files.contents import read_record, sha256_file
@@ -17,12 +18,7 @@ from utils.models.choice import BUNDLED_LABEL, choose_model, read_shape
 from utils.models.identity import weights_fingerprint
 from utils.prompts.format import LetterPrompt
 from utils.steering.grid import LetterGrid, deltas_of
-from utils.steering.one_pass import (
-    Steer,
-    letter_probabilities,
-    slow_last_token_outputs,
-    slow_logits,
-)
+from utils.steering.one_pass import Steer, slow_last_token_outputs, slow_logits
 from utils.vectors.stored import read_vector
 
 pytestmark = pytest.mark.bundled

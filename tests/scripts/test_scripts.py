@@ -12,10 +12,11 @@ from conftest import ROWS, pair, write_json
 from running import artifacts, call, has_row, hidden
 
 from llama_wrapper import LlamaWrapper
+from utils.blocks.vocabulary import letter_probabilities
 from utils.errors import UserError
 from utils.files.contents import read_measured
 from utils.models.choice import choose_model
-from utils.steering.one_pass import letter_probabilities, slow_last_token_outputs
+from utils.steering.one_pass import slow_last_token_outputs
 
 LAYERS = (0, 1, 2, 3)
 

@@ -18,6 +18,7 @@ from utils.steering.decoding import GreedyGrid
 from utils.steering.grid import LetterGrid
 from utils.steering.one_pass import Steer
 from utils.steering.self_check import Ways, checked
+from utils.vectors.origin import UNKNOWN, Origin
 
 KINDS = ("letters", "answers", "pairs")
 
@@ -44,7 +45,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
         return Ways(test, counting, *rest)  # type: ignore[arg-type]
 
-    for module in ("grid", "decoding", "pairs"):
+    for module in ("steering.grid", "steering.decoding", "extraction.pairs"):
         monkeypatch.setattr(f"utils.{module}.Ways", counted)
     yield made
 
@@ -94,9 +95,9 @@ def test_another_case_is_compared(
     start(load(tiny_folder), "letters")
     wrapper = load(tiny_folder, "bfloat16" if change == "dtype" else "float32")
     if change == "weights":
-        wrapper.weights = "of another model"
+        wrapper.origin = Origin("of another model")
     elif change == "nameless":
-        wrapper.weights = None
+        wrapper.origin = UNKNOWN
     elif change == "code":
         monkeypatch.setattr(remembered, "code_version", lambda: "another")
     elif change == "damaged":

@@ -12,16 +12,12 @@ from conftest import FAMILIES, ROWS, make_model, make_tokenizer, make_wrapper
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llama_wrapper import LlamaWrapper
+from utils.blocks.vocabulary import letter_probabilities
 from utils.extraction.pairs import PairOutputs
 from utils.prompts.format import LetterPrompt
 from utils.steering.decoding import GreedyGrid
 from utils.steering.grid import LetterGrid, deltas_of
-from utils.steering.one_pass import (
-    Steer,
-    letter_probabilities,
-    slow_last_token_outputs,
-    slow_logits,
-)
+from utils.steering.one_pass import Steer, slow_last_token_outputs, slow_logits
 
 LETTERS = ("A", "B")
 MULTIPLIERS = [-2.0, -1.0, 0.0, 0.5, 1.0]

@@ -273,7 +273,7 @@ def test_a_row_is_chosen_by_its_name_and_known_without_fetching_it(
     ],
 )
 def test_a_name_that_is_nearly_a_rows_is_answered_with_it(name: str, meant: str) -> None:
-    with pytest.raises(UserError, match=f"did you mean --model {meant}\\?"):
+    with pytest.raises(UserError, match=f"did you mean {meant}\\?"):
         choose_model(name, None, False)
 
 

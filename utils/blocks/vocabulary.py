@@ -1,9 +1,9 @@
-"""The projection of the rows that are read onto the vocabulary."""
+"""The projection of the rows that are read onto the vocabulary, and probabilities read there."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import TypeGuard
 
@@ -50,6 +50,16 @@ def head_in_parts(head: nn.Module | None) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def letter_probabilities(logits: Tensor, letters: Sequence[int]) -> Tensor:
+    """Softmax over the whole vocabulary, read at the letters; float64, (..., letters)."""
+    flat = logits.flatten(0, -2) if logits.ndim > 1 else logits[None]
+    chosen = flat[:, list(letters)].double()
+    # A few rows at a time stay in the cache; all at once would be read from memory four times.
+    totals = [torch.logsumexp(rows.float(), dim=-1) for rows in flat.split(8)]
+    found = (chosen - torch.cat(totals).double()[:, None]).exp()
+    return found.reshape(*logits.shape[:-1], len(letters)).cpu()
 
 
 def _is_float32_on_cpu(weight: Tensor) -> bool:

@@ -43,7 +43,7 @@ def _parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
 def run(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int | None]) -> None:
     """Parse, run ``main`` and leave with the right status: 0, 1 (a part failed) or 2 (input)."""
     args = _parsed(parser)
-    # the scripts have messages of their own; what the user has set stays
+    # the scripts have messages of their own; transformers reads this when it is imported
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     ranks.quiet_all_but_main()
     name = parser.prog if ranks.rank_count() == 1 else f"{parser.prog} [rank {ranks.rank()}]"

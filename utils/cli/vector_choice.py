@@ -13,8 +13,7 @@ from utils.models import labels
 from utils.models.choice import ModelChoice, ModelShape
 from utils.text.listing import shortened
 from utils.vectors.dose import SteeringVector, residual_norm
-from utils.vectors.origin import Origin, check_steered, vector_origin
-from utils.vectors.stored import read_vector
+from utils.vectors.origin import Origin, check_steered
 
 
 def vectors_label(
@@ -110,11 +109,10 @@ def load_vectors(
     read = {}
     for layer in layers:
         source = layer if args.override_vector is None else args.override_vector
-        path = paths.vector(behavior, source, label, normalized=True)
         made_by = _command(args, behavior, source, label, paths)
-        stored = read_vector(path, made_by=made_by, width=shape.width)
-        origin = vector_origin(paths, behavior, source, label, normalized=True)
-        read[layer] = SteeringVector(stored, None, path, origin)
+        read[layer] = SteeringVector.read(
+            paths, behavior, source, label, made_by=made_by, width=shape.width
+        )
     vectors: dict[int, SteeringVector] = {}
     for layer, vector in read.items():
         # under another label: a quick try of the same model (--limit), or a model alike

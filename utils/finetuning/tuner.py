@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from utils.blocks.padding import left_padded
+from utils.blocks.vocabulary import letter_probabilities
 from utils.errors import UserError
 from utils.prompts.format import LetterPrompt
 from utils.ranks import PATIENCE, Ranks, local_rank, rank, rank_count
-from utils.steering.one_pass import letter_probabilities
 
 _TEST_ROWS = 8
 

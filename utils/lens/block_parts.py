@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from llama_wrapper import LlamaWrapper
-from utils.blocks.block_io import checked_delta
 from utils.errors import UserError
 
 PARTS = ("attention", "after_attention", "mlp", "output")
@@ -129,12 +128,7 @@ def check_run(wrapper: LlamaWrapper, ids: Sequence[int], deltas: Mapping[int, Te
     """
     if not ids:
         raise UserError("no tokens: give a text that is not empty")
-    for layer, delta in deltas.items():
-        wrapper.block(layer)
-        if delta.ndim != 1:
-            raise UserError(f"a vector of shape {tuple(delta.shape)}: one vector a layer, not more")
-        if not bool(checked_delta(delta, wrapper.width).isfinite().all()):
-            raise UserError("the vector holds NaN or infinite values")
+    wrapper.check_steering(deltas)
 
 
 def _entry(wrapper: LlamaWrapper, entries: Outputs, inside: Outputs, output: Tensor) -> Tensor:

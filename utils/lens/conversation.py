@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from llama_wrapper import LlamaWrapper
+from utils.blocks.greedy import check_room
 from utils.errors import UserError
 from utils.lens.block_parts import check_run
 from utils.prompts.format import Conversation
-from utils.steering.generation import generate
 
 
 def converse(
@@ -40,20 +40,10 @@ def converse(
     prompt = prompt_format.open_prompt(question)
     if answer is None:
         check_run(wrapper, prompt.ids, deltas or {})
-        _check_room(wrapper, len(prompt.ids), max_new_tokens)
+        check_room(wrapper, len(prompt.ids), max_new_tokens)
         with wrapper.steer(deltas or {}, prompt.steer_from):
-            new = generate(wrapper, [prompt.ids], max_new_tokens=max_new_tokens)[0]
+            new = wrapper.generate([prompt.ids], max_new_tokens=max_new_tokens)[0]
         return Conversation((*prompt.ids, *new), prompt.steer_from, len(prompt.ids))
     if deltas:
         raise UserError("steering changes nothing in an answer that is given: drop one of them")
     return prompt_format.answered(question, answer)
-
-
-def _check_room(wrapper: LlamaWrapper, length: int, max_new_tokens: int) -> None:
-    config = wrapper.model.config.get_text_config()
-    context = getattr(config, "max_position_embeddings", None)
-    if isinstance(context, int) and length + max_new_tokens > context:
-        raise UserError(
-            f"a prompt of {length} tokens and max_new_tokens={max_new_tokens} are beyond the "
-            f"{context} that the model takes: {max(0, context - length)} at most"
-        )

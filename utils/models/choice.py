@@ -19,7 +19,7 @@ from utils.files.paths import REPOSITORY
 from utils.models.config import read_numbers
 from utils.weights.gguf_conversion import known_folder
 from utils.weights.gguf_header import read_gguf_header
-from utils.weights.named import BUNDLED, NamedModel, find_named, suggestion
+from utils.weights.named import BUNDLED, NAMED_MODELS, NamedModel, find_named, suggestion
 
 LLAMA_LAYERS = {"7b": 32, "13b": 40, "70b": 80}
 LLAMA_WIDTH = {"7b": 4096, "13b": 5120, "70b": 8192}
@@ -116,20 +116,20 @@ def _checked_source(model: str) -> tuple[str, str]:
     path = Path(model).expanduser()
     if model.endswith(".gguf"):
         if not path.is_file():
-            raise UserError(f"--model: no such file: {path}")
+            raise UserError(f"no such file: {path}")
         return str(path), path.stem
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise UserError(f"--model: {path} is a folder without a config.json, so not a model")
+            raise UserError(f"model folder {path} holds no config.json, so no model")
         return str(path), path.resolve().name
     looks_like_path = model.startswith((".", "/", "~")) or model.count("/") > 1
     if looks_like_path or path.is_file():
         raise UserError(
-            f"--model: {model} is neither a model folder nor a .gguf file "
+            f"{model} is neither a model folder nor a .gguf file "
             "(a hub model is named like HuggingFaceTB/SmolLM2-135M-Instruct)"
         )
     if "/" not in model and (meant := suggestion(model)):
-        raise UserError(f"--model {model}: no such model; did you mean --model {meant}?")
+        raise UserError(f"no model is called {model}; did you mean {meant}?")
     return model, model.rsplit("/", 1)[-1]
 
 
@@ -201,11 +201,12 @@ def hub_snapshot(choice: ModelChoice) -> Path:
         return Path(hf_hub_download(choice.source, "config.json", token=hub_token())).parent
     except LocalEntryNotFoundError as error:
         raise UserError(
-            f"--model {choice.source}: not in the local hub cache, and the hub cannot be reached"
+            f"model {choice.source} is not in the local hub cache, and the hub cannot be reached; "
+            f"without a hub there are: {', '.join(row.name for row in NAMED_MODELS)}"
         ) from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"--model {choice.source}: {reason}") from error
+        raise UserError(f"model {choice.source}: {reason}") from error
 
 
 def _gguf_shape(path: Path) -> ModelShape:

@@ -23,6 +23,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from utils.blocks.library_output import library_output
 from utils.errors import UserError, reason_of
 from utils.models.choice import ModelChoice, hub_token
 from utils.models.config import read_numbers
@@ -33,7 +34,6 @@ from utils.weights.folder import check_model_folder
 from utils.weights.gguf_conversion import converted_folder, named_folder
 from utils.weights.gguf_header import read_gguf_header
 from utils.weights.gguf_loading import load_gguf, mend_ends, mend_tokenizer
-from utils.weights.library_output import library_output
 from utils.weights.loaded import Auto, load_pretrained, put_weights
 
 
@@ -62,9 +62,17 @@ def pick_device(device: str) -> torch.device:
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """``auto`` is float32 on a CPU and bfloat16 elsewhere.
+
+    Raises:
+        UserError: torch knows none of that name.
+    """
     if dtype == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
-    return getattr(torch, dtype)
+    found = getattr(torch, dtype, None)
+    if not isinstance(found, torch.dtype):
+        raise UserError(f"no dtype {dtype}: auto, float32, bfloat16 or float16")
+    return found
 
 
 def resolved_dtype(

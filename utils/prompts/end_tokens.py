@@ -6,6 +6,7 @@ token, and a chat template shows what it puts after an answer.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,3 +81,12 @@ def template_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     closing = ChatTemplate(tokenizer, None).closing
     ids = tokenizer(closing, add_special_tokens=False)["input_ids"]
     return next((i for i in ids if i in special), None)
+
+
+def answer_text(
+    tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], ends: Collection[int]
+) -> str:
+    """An answer as people read it, without the tokens at which it ends and other special ones."""
+    # the end of a turn need not be a token that the tokenizer calls special
+    own = [token for token in tokens if token not in ends]
+    return str(tokenizer.decode(own, skip_special_tokens=True)).strip()

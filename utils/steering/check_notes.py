@@ -86,7 +86,7 @@ def keep_passed(wrapper: LlamaWrapper, test: SelfTest, passed: Passed) -> None:
 
 
 def _key(wrapper: LlamaWrapper, test: SelfTest) -> Mapping[str, Any] | None:
-    if wrapper.weights is None:
+    if wrapper.origin.weights is None:
         return None
     config = wrapper.model.config
     windows = {getattr(c, "sliding_window", None) for c in (config, config.get_text_config())}
@@ -94,7 +94,7 @@ def _key(wrapper: LlamaWrapper, test: SelfTest) -> Mapping[str, Any] | None:
     regime = stretching(config).regime
     return {
         "version": _VERSION,
-        "weights": wrapper.weights,
+        "weights": wrapper.origin.weights,
         "dtype": str(wrapper.dtype),
         "quantisation": str(getattr(config, "quantization_config", None)),
         "attention": str(config._attn_implementation),

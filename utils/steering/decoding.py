@@ -22,7 +22,6 @@ from utils.blocks.rotary import stretching
 from utils.blocks.vocabulary import head_in_parts
 from utils.prompts.format import OpenPrompt
 from utils.steering.check_notes import SelfTest
-from utils.steering.generation import end_tokens, generate
 from utils.steering.one_pass import Steer, batched_logits, slow_logits
 from utils.steering.row_cache import row_cache, survivors
 from utils.steering.self_check import Rounding, Ways, checked, probe_batches
@@ -90,7 +89,7 @@ class GreedyGrid:
     ) -> None:
         self.wrapper, self.prompts, self.steers = wrapper, prompts, list(steers)
         self.max_new_tokens = max_new_tokens
-        self.ends = end_tokens(wrapper)
+        self.ends = wrapper.end_tokens()
         self.rounding: Rounding | None = None
         self.groups = self._groups()
         self.alone = {i for i, group in enumerate(self.groups) if group[-1]}
@@ -199,7 +198,7 @@ class GreedyGrid:
     def _one(self, prompt: OpenPrompt, steer: Steer | None) -> Answer:
         deltas = {} if steer is None else {steer.layer: steer.delta}
         with self.wrapper.steer(deltas, prompt.steer_from):
-            (tokens,) = generate(self.wrapper, [prompt.ids], max_new_tokens=self.max_new_tokens)
+            (tokens,) = self.wrapper.generate([prompt.ids], max_new_tokens=self.max_new_tokens)
         return Answer(tuple(tokens), float("inf"))
 
     def _prefill(

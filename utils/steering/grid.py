@@ -11,6 +11,7 @@ from torch import Tensor
 from llama_wrapper import LlamaWrapper
 from utils.blocks.branches import length_batches
 from utils.blocks.rotary import stretching
+from utils.blocks.vocabulary import letter_probabilities
 from utils.prompts.format import LetterPrompt
 from utils.steering.check_notes import SelfTest
 from utils.steering.one_pass import (
@@ -19,7 +20,6 @@ from utils.steering.one_pass import (
     Steer,
     batched_logits,
     default_budget,
-    letter_probabilities,
     slow_logits,
 )
 from utils.steering.self_check import Rounding, Ways, checked, probe_batches

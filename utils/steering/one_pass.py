@@ -212,13 +212,3 @@ def slow_last_token_outputs(
 ) -> Tensor:
     """The oracle at the last token alone, shape (layers, width)."""
     return slow_outputs(wrapper, row, layers, 1)[0]
-
-
-def letter_probabilities(logits: Tensor, letters: Sequence[int]) -> Tensor:
-    """Softmax over the whole vocabulary, read at the letters; float64, (..., letters)."""
-    flat = logits.flatten(0, -2) if logits.ndim > 1 else logits[None]
-    chosen = flat[:, list(letters)].double()
-    # A few rows at a time stay in the cache; all at once would be read from memory four times.
-    totals = [torch.logsumexp(rows.float(), dim=-1) for rows in flat.split(8)]
-    found = (chosen - torch.cat(totals).double()[:, None]).exp()
-    return found.reshape(*logits.shape[:-1], len(letters)).cpu()

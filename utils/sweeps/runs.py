@@ -16,6 +16,7 @@ from utils.data.evaluation import LETTERS, LetterTest, OpenTest, Test
 from utils.data.items import ABItem, OpenItem
 from utils.data.rows import ResultRow
 from utils.prompts.checks import Prompt
+from utils.prompts.end_tokens import answer_text
 from utils.prompts.format import LetterPrompt, OpenPrompt
 from utils.steering.decoding import GreedyGrid
 from utils.steering.grid import LetterGrid
@@ -186,8 +187,6 @@ def result_row(
         a_prob, b_prob = cast(LetterValue, value)
         return test.row(item.row, a_prob, b_prob)
     tokens = cast(OpenValue, value)["tokens"]
-    # the end of a turn need not be a token that the tokenizer calls special
-    own = [token for token in tokens if token not in ends]
-    answer = str(tokenizer.decode(own, skip_special_tokens=True)).strip()
     raw = str(tokenizer.decode([*prompt.ids, *tokens], skip_special_tokens=False))
+    answer = answer_text(tokenizer, tokens, ends)
     return {"question": item.question, "model_output": answer, "raw_model_output": raw}

@@ -182,11 +182,10 @@ class Sweep:
         wrapper: LlamaWrapper,
         paths: Paths,
     ) -> tuple[list[Path], list[str]]:
-        from utils.steering.generation import end_tokens
         from utils.sweeps.runs import is_broken, result_row
 
         written, failures = [], []
-        ends = end_tokens(wrapper)
+        ends = wrapper.end_tokens()
         for column, cell in zip(columns, cells, strict=True):
             if cell not in self.pending:
                 continue

@@ -17,7 +17,7 @@ from utils.errors import UserError
 from utils.files.contents import read_record
 from utils.files.paths import DOSE, Paths, record_path
 from utils.vectors.origin import UNKNOWN, Origin, vector_origin
-from utils.vectors.stored import StoredVector
+from utils.vectors.stored import StoredVector, read_vector
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +38,34 @@ class SteeringVector:
     residual_norm: float | None
     path: Path | None = None
     origin: Origin = UNKNOWN
+
+    @classmethod
+    def read(
+        cls,
+        paths: Paths,
+        behavior: str,
+        layer: int,
+        model: str,
+        *,
+        made_by: str,
+        width: int | None,
+        normalized: bool = True,
+    ) -> SteeringVector:
+        """The vector of a layer from its file, whose H is still to be looked up.
+
+        Args:
+            paths: where the vectors lie.
+            behavior, layer, model: whose.
+            made_by, width: see :func:`utils.vectors.stored.read_vector`.
+            normalized: the normalised vector, or the raw one.
+
+        Raises:
+            UserError: missing, damaged or of another width.
+        """
+        path = paths.vector(behavior, layer, model, normalized=normalized)
+        stored = read_vector(path, made_by=made_by, width=width)
+        origin = vector_origin(paths, behavior, layer, model, normalized=normalized)
+        return cls(stored, None, path, origin)
 
     @property
     def vector(self) -> Tensor:

@@ -108,7 +108,7 @@ def _write(path: Path, header: GgufHeader, target: Path) -> None:
     import torch
     from transformers import AutoTokenizer
 
-    from utils.weights.library_output import library_output
+    from utils.blocks.library_output import library_output
 
     try:
         with library_output(bars=True):
