@@ -165,10 +165,11 @@ def verdicts(table: ScoreTable, layer: int) -> bytes:
     """LaTeX: rows of the figure that got better, worse or stayed the same; those too small."""
     base = table.base(layer)
     groups = rows_of(table.categories or [])
+    unit = table.variant.unit
     lines = [
         r"\begin{tabular}{rccrrrr}",
         r"\toprule",
-        rf"{table.name.unit} & mean over categories & change & better & worse & same & too few \\",
+        rf"{unit} & mean over categories & change & better & worse & same & too few \\",
         r"\midrule",
     ]
     for strength in sorted(s for n, s in table.scores if n == layer):

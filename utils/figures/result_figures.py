@@ -26,8 +26,7 @@ from utils.figures.score_panels import (
     strength_label,
 )
 from utils.files.durable import write_bytes
-from utils.files.paths import MULTIPLIER, Paths, ResultName, other_unit
-from utils.scores.cells import CELL_PARTS, VARIANT_PARTS
+from utils.files.paths import MULTIPLIER, Paths, Variant, other_unit
 from utils.scores.tables import (
     ScoreTable,
     extremes,
@@ -37,28 +36,26 @@ from utils.scores.tables import (
 from utils.stats import Estimate
 from utils.text.number_tables import tex_table, text_table
 
-CELL = (*CELL_PARTS, "behavior")
-
 
 class Figures:
     """Draws figures and keeps the list of what was written.
 
     Args:
         test: what was measured.
-        base: the parts of the results' names that all figures share; its unit is the figures'.
+        base: what the results of all figures have in common; its unit is the figures'.
         paths: where to write.
     """
 
-    def __init__(self, test: Test, base: ResultName, paths: Paths) -> None:
+    def __init__(self, test: Test, base: Variant, paths: Paths) -> None:
         self.test, self.base, self.paths = test, base, paths
         self.panels = ScorePanels(test)
         self.unit, self.other = base.unit, other_unit(base.unit)
         self.written: list[Path] = []
 
-    def _stem(self, kind: str, name: ResultName, without: tuple[str, ...]) -> str:
+    def _stem(self, kind: str, variant: Variant, layer: int | None = None) -> str:
         """A figure's name; those of multipliers have the names that they had before doses."""
         kind += "" if self.unit == MULTIPLIER else f"_{self.unit}s"
-        return f"{kind}_{name.stem(without=without)}"
+        return f"{kind}_{variant.stem(layer)}"
 
     def _write_text(self, path: Path, suffix: str, data: bytes) -> None:
         write_bytes(path.with_suffix(suffix), data)
@@ -83,7 +80,7 @@ class Figures:
 
     def _title(self, text: str) -> str:
         # The questions are named where they are not the behaviour's own.
-        if self.test.type in ("ab", "open_ended"):
+        if self.test.of_behavior:
             return text
         return f"{text}: {self.test.title}" if text else self.test.title
 
@@ -92,9 +89,7 @@ class Figures:
         panels, rows = self.panels.over_strengths(tables, layer)
         if not panels:
             return
-        name = replace(self.base, layer=layer)
-        stem = f"{self.unit}s_{name.stem(without=('strength', 'behavior', *VARIANT_PARTS))}"
-        path = self.paths.figure(stem, behavior.id)
+        path = self.paths.figure(f"{self.unit}s_{self.base.plain().stem(layer)}", behavior.id)
         scores = [(keys, e) for keys, e in rows if keys[-1] == SCORE]
         title = self._title(f"{behavior.name}, layer {layer}")
         note = self._note([e for _, e in scores], layer)
@@ -123,9 +118,7 @@ class Figures:
                 if changing:
                     panels[-1].y_label = self.panels.change_name(tables)
                 panels[-1].aside = self.panels.level_text(tables[0], [layer]) if changing else ""
-        name = replace(self.base, layer=layer)
-        without = ("strength", "behavior", *VARIANT_PARTS)
-        path = self.paths.figure(f"{self.unit.upper()}S_{name.stem(without=without)}")
+        path = self.paths.figure(f"{self.unit.upper()}S_{self.base.plain().stem(layer)}")
         title = self._title(f"Steered at layer {layer}")
         note = self._note([e for keys, e in rows if keys[-1] == SCORE], layer)
         line_figure(panels, path, title=title, note=note)
@@ -136,8 +129,7 @@ class Figures:
         plot, rows = behavior_plot(shown, layer, self.panels)
         if not rows:
             return
-        stem = self._stem("CHANGES", replace(self.base, layer=layer), ("strength", "behavior"))
-        path = self.paths.figure(stem)
+        path = self.paths.figure(self._stem("CHANGES", self.base, layer))
         note = self._note([e for _, e in rows], layer)
         category_figure(plot, self._title(f"Steered at layer {layer}"), path, note=note)
         self._finish(path, ["behavior", self.unit, self.other], rows)
@@ -145,7 +137,7 @@ class Figures:
     def layers(self, behavior: Behavior, table: ScoreTable) -> None:
         """Change and score against layer, a line per strength."""
         panels, rows = self.panels.over_layers(table)
-        path = self.paths.figure(self._stem("LAYER_SWEEP", table.name, CELL), behavior.id)
+        path = self.paths.figure(self._stem("LAYER_SWEEP", table.variant), behavior.id)
         note = self._note([e for keys, e in rows if keys[-1] == SCORE])
         stacked_figure(panels, path, title=self._title(behavior.name), note=note)
         self._finish(path, ["layer", self.unit, self.other, "quantity"], rows)
@@ -163,7 +155,7 @@ class Figures:
             for table in swept:
                 changes = layer_changes(table, strength)
                 if changes:
-                    label = variant_label(table.name)
+                    label = variant_label(table.variant)
                     lines.append(line_of(label, changes))
                     rows += [
                         ([label, f"{n:g}", *strength_cells(table, (int(n), strength))], e)
@@ -173,7 +165,7 @@ class Figures:
                 title = f"{behavior.name}, {self.unit} {signed(strength)}"
                 panels.append(self._over_layers(lines, swept, title))
         if panels:
-            stem = self._stem("VARIANTS", self.base, (*CELL, *VARIANT_PARTS))
+            stem = self._stem("VARIANTS", self.base.plain())
             path = self.paths.figure(stem, behavior.id)
             line_figure(panels, path, title=self._title(""), note=self._note([e for _, e in rows]))
             self._finish(path, ["variant", "layer", self.unit, self.other], rows)
@@ -205,17 +197,14 @@ class Figures:
                 panel.aside = self.panels.level_text(table, table.layers)
                 panels.append(panel)
         if panels:
-            path = self.paths.figure(self._stem("LAYER_SWEEPS", shown[0][1].name, CELL))
+            path = self.paths.figure(self._stem("LAYER_SWEEPS", shown[0][1].variant))
             line_figure(panels, path, title=self._title(""), note=self._note([e for _, e in rows]))
             self._finish(path, ["behavior", "layer", self.unit, self.other], rows)
 
     def categories(self, behavior: Behavior, table: ScoreTable, layer: int) -> None:
         """Change of every category at one layer, a point per strength; better, worse or same."""
         content = category_plot(table, layer, self.panels)
-        name = replace(table.name, layer=layer)
-        path = self.paths.figure(
-            self._stem("categories", name, ("strength", "behavior")), behavior.id
-        )
+        path = self.paths.figure(self._stem("categories", table.variant, layer), behavior.id)
         title = self._title(f"{behavior.name}, layer {layer}")
         note = self._note(content.means, layer)
         category_figure(content.plot, title, path, note=f"{note}. {content.explained}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from utils.data.evaluation import OpenTest, Test
+from utils.data.evaluation import Test
 from utils.scores.subjects import Subject
 from utils.scores.summary import shares_of_answers
 from utils.scores.tables import extremes
@@ -49,7 +49,7 @@ def answers_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
     Each column holds the lowest strength, 0 and the highest: the share that ends properly, the
     share that ends in a loop, and the mean length.
     """
-    if not isinstance(test, OpenTest):
+    if not test.free_text:
         return ""
     rows = []
     for subject in subjects:

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.data.evaluation import LetterTest, Test
-from utils.data.items import answer_letter
+from utils.data.evaluation import Test
 from utils.scores.loops import find_loop
 from utils.scores.tables import ScoreTable, extremes, variant_label
 from utils.stats import Estimate, bootstrap_mean, slopes
@@ -62,10 +61,10 @@ def _row(behavior: str, test: Test, table: ScoreTable, layer: int) -> dict[str, 
     row = {
         "behavior": behavior,
         "type": test.type,
-        "variant": variant_label(table.name),
+        "variant": variant_label(table.variant),
         "layer": str(layer),
         "questions": str(len(next(iter(rows.values())))),
-        "unit": table.name.unit,
+        "unit": table.variant.unit,
     }
     ends = extremes(strengths)
     shown = {"negative": ends[:1], "zero": [0.0], "positive": ends[-1:]}
@@ -74,12 +73,9 @@ def _row(behavior: str, test: Test, table: ScoreTable, layer: int) -> dict[str, 
     change = table.change((layer, ends[-1]), (layer, ends[0])) if len(ends) > 1 else None
     if change is not None:
         row |= _texts(("change", "change_low95", "change_high95"), change)
-    if isinstance(test, LetterTest):
-        return row | _letter_columns(test, rows)
-    row |= _open_columns(rows)
-    judged = {s: test.scores(table.rows[layer, s], "") for s in strengths}
-    if judged:
-        missing = {m: int(np.isnan(scores).sum()) for m, scores in judged.items()}
+    row |= _text_columns(rows) if test.free_text else _letter_columns(test, rows)
+    if test.judged and strengths:
+        missing = {s: int(np.isnan(table.scores[layer, s]).sum()) for s in strengths}
         row["missing_scores"] = " ".join(f"{m:g}:{count}" for m, count in missing.items())
     return row
 
@@ -100,14 +96,13 @@ def _texts(names: tuple[str, str, str], e: Estimate) -> dict[str, str]:
     return {name: f"{value:.4f}" for name, value in zip(names, values, strict=True)}
 
 
-def logit_differences(test: LetterTest, rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+def logit_differences(test: Test, rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
     """log P(matching) - log P(other letter) of every row, shape (rows,).
 
     NaN where the matching letter is neither A nor B or a probability is 0.
     """
     found = []
-    for row in rows:
-        letter = answer_letter(row[test.fields.matching])
+    for row, letter in zip(rows, test.letters(rows), strict=True):
         a, b = float(row["a_prob"]), float(row["b_prob"])
         if letter not in ("A", "B") or a <= 0 or b <= 0:
             found.append(np.nan)
@@ -117,7 +112,7 @@ def logit_differences(test: LetterTest, rows: Sequence[Mapping[str, Any]]) -> ND
 
 
 def steerability(
-    test: LetterTest, rows: Mapping[float, Sequence[Mapping[str, Any]]]
+    test: Test, rows: Mapping[float, Sequence[Mapping[str, Any]]]
 ) -> NDArray[np.float64]:
     """Least-squares slope of the logit difference against the strength, shape (questions,).
 
@@ -135,7 +130,7 @@ def steerability(
 
 
 def _letter_columns(
-    test: LetterTest, rows: Mapping[float, Sequence[Mapping[str, Any]]]
+    test: Test, rows: Mapping[float, Sequence[Mapping[str, Any]]]
 ) -> dict[str, str]:
     mass = {m: np.mean([r["a_prob"] + r["b_prob"] for r in found]) for m, found in rows.items()}
     columns = {"p_a_plus_p_b": " ".join(f"{m:g}:{value:.3f}" for m, value in mass.items())}
@@ -183,7 +178,7 @@ def shares_of_answers(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def _open_columns(rows: Mapping[float, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+def _text_columns(rows: Mapping[float, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
     shares = {m: shares_of_answers(found) for m, found in rows.items()}
 
     def each(name: str, digits: int = 2) -> str:

@@ -1,14 +1,15 @@
 """Putting a model through a test: prompts, one run over all cells, result rows.
 
-Each measure gives, for a batch of questions and for every cell, one JSON value. The values are
-what a sweep journals; :meth:`row` turns one into a row of a result file.
+Each run gives, for a batch of questions and for every cell, one JSON value. The values are what a
+sweep journals; :meth:`Run.row` turns one into a row of a result file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from utils.data.evaluation import LETTERS, LetterTest, OpenTest, Test
 from utils.data.items import ABItem, OpenItem
@@ -42,21 +43,35 @@ class Settings:
     max_new_tokens: int = 100
 
 
-class Run(Protocol):
-    """A run over all cells of some questions.
+class Run(ABC):
+    """A run of one kind of test over all cells of some questions.
+
+    Args:
+        wrapper: the model.
+        prompts: one for each question.
+        cells: ``None`` among them is the unsteered model.
+        settings: how much is computed together.
 
     Attributes:
         batches: questions that are computed together.
         rounding: of a 16-bit model, as measured before the run.
+        alone: how many cells were computed one by one so far.
     """
 
     batches: list[list[int]]
     rounding: Rounding | None
+    alone: int
 
-    @property
-    def alone(self) -> int:
-        """How many cells were computed one by one so far."""
+    @abstractmethod
+    def __init__(
+        self,
+        wrapper: LlamaWrapper,
+        prompts: Sequence[Any],
+        cells: Sequence[Steer | None],
+        settings: Settings,
+    ) -> None: ...
 
+    @abstractmethod
     def measure(self, batch: Sequence[int], advance: Advance = _nowhere) -> list[list[Any]]:
         """JSON values [question of the batch][cell].
 
@@ -65,8 +80,30 @@ class Run(Protocol):
             advance: called with the questions finished since the last call, parts of them too.
         """
 
+    @staticmethod
+    @abstractmethod
+    def is_value(value: Any) -> bool:
+        """Whether a journal's value is one that such a run gives."""
 
-class LetterRun:
+    @staticmethod
+    def is_broken(_value: Any) -> bool:
+        """Whether a value is no result: the model's numbers were NaN."""
+        return False
+
+    @staticmethod
+    def is_near_tie(_value: Any) -> bool:
+        """Whether rounding may have decided between two tokens."""
+        return False
+
+    @staticmethod
+    @abstractmethod
+    def row(
+        test: Any, item: Any, prompt: Any, value: Any, tokenizer: Any, ends: Collection[int]
+    ) -> dict[str, Any]:
+        """One row of a result file; ``ends`` are the tokens at which answers end."""
+
+
+class LetterRun(Run):
     """[P(A), P(B)] for every cell; -1 in place of NaN, which JSON does not have."""
 
     def __init__(
@@ -88,11 +125,31 @@ class LetterRun:
         return found.nan_to_num(nan=-1.0).tolist()
 
     @property
-    def alone(self) -> int:
+    def alone(self) -> int:  # type: ignore[override]
         return self._grid.alone
 
+    @staticmethod
+    def is_value(value: Any) -> bool:
+        whole = isinstance(value, list) and len(value) == len(LETTERS)
+        return whole and all(type(p) is float and (p == -1 or 0 <= p <= 1 + 1e-6) for p in value)
 
-class OpenRun:
+    @staticmethod
+    def is_broken(value: Any) -> bool:
+        return bool(min(value) < 0)
+
+    @staticmethod
+    def row(
+        test: LetterTest,
+        item: ABItem,
+        prompt: LetterPrompt,
+        value: Any,
+        tokenizer: Any,
+        ends: Collection[int],
+    ) -> dict[str, Any]:
+        return test.row(item.row, *value)
+
+
+class OpenRun(Run):
     """The tokens of an answer for every cell, and how near a tie came to deciding them."""
 
     def __init__(
@@ -123,49 +180,35 @@ class OpenRun:
             for answers in found
         ]
 
+    @staticmethod
+    def is_value(value: Any) -> bool:
+        if not isinstance(value, dict) or type(value.get("near_tie")) is not bool:
+            return False
+        tokens = value.get("tokens")
+        return isinstance(tokens, list) and all(
+            type(token) is int and token >= 0 for token in tokens
+        )
 
-def start_run(
-    test: Test,
-    wrapper: LlamaWrapper,
-    prompts: Sequence[Any],
-    cells: Sequence[Steer | None],
-    settings: Settings,
-) -> Run:
-    """Begin a run; ``None`` among the cells is the unsteered model."""
-    kind = OpenRun if isinstance(test, OpenTest) else LetterRun
-    return kind(wrapper, prompts, cells, settings)
+    @staticmethod
+    def is_near_tie(value: Any) -> bool:
+        return bool(value["near_tie"])
+
+    @staticmethod
+    def row(
+        test: OpenTest,
+        item: OpenItem,
+        prompt: OpenPrompt,
+        value: Any,
+        tokenizer: Any,
+        ends: Collection[int],
+    ) -> dict[str, Any]:
+        # the end of a turn need not be a token that the tokenizer calls special
+        own = [token for token in value["tokens"] if token not in ends]
+        answer = tokenizer.decode(own, skip_special_tokens=True).strip()
+        raw = tokenizer.decode([*prompt.ids, *value["tokens"]], skip_special_tokens=False)
+        return dict(item.row) | {"model_output": answer, "raw_model_output": raw}
 
 
-def is_broken(value: Any) -> bool:
-    """Whether a cell's value is no result: the model's numbers were NaN."""
-    return isinstance(value, list) and min(value) < 0
-
-
-def is_value(test: Test, value: Any) -> bool:
-    """Whether a journal's value is one that a run of this test gives."""
-    if isinstance(test, LetterTest):
-        whole = isinstance(value, list) and len(value) == len(LETTERS)
-        return whole and all(type(p) is float and (p == -1 or 0 <= p <= 1 + 1e-6) for p in value)
-    if not isinstance(value, dict) or type(value.get("near_tie")) is not bool:
-        return False
-    tokens = value.get("tokens")
-    return isinstance(tokens, list) and all(type(token) is int and token >= 0 for token in tokens)
-
-
-def result_row(
-    test: Test,
-    item: ABItem | OpenItem,
-    prompt: Any,
-    value: Any,
-    tokenizer: Any,
-    ends: Collection[int] = (),
-) -> dict[str, Any]:
-    """One row of a result file; ``ends`` are the tokens at which answers end."""
-    if isinstance(test, LetterTest):
-        return test.row(item.row, *value)
-    tokens: Mapping[str, Any] = value
-    # the end of a turn need not be a token that the tokenizer calls special
-    own = [token for token in tokens["tokens"] if token not in ends]
-    answer = tokenizer.decode(own, skip_special_tokens=True).strip()
-    raw = tokenizer.decode([*prompt.ids, *tokens["tokens"]], skip_special_tokens=False)
-    return dict(item.row) | {"model_output": answer, "raw_model_output": raw}
+def run_of(test: Test) -> type[Run]:
+    """What puts a model through a test."""
+    return OpenRun if test.free_text else LetterRun

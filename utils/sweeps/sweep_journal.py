@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.files.paths import Paths
+from utils.files.paths import Cell, Paths
 from utils.ranks import Ranks
 from utils.sweeps.journal import Journal, damaged, read_journal
-
-Cell = tuple[int, float]
 
 
 @dataclass(frozen=True)
