@@ -19,7 +19,7 @@ from utils.scores.cells import Selection, cells_of
 from utils.scores.loops import marked
 from utils.scores.summary import ends_properly
 from utils.text.number_tables import one_line
-from utils.text.terminal_tables import signed
+from utils.text.numbers import signed
 
 WIDTH = 88
 

@@ -14,6 +14,7 @@ from utils.drawing.plotting import COLORS
 from utils.files.paths import MULTIPLIER, Cell, other_unit
 from utils.scores.tables import ScoreTable, variant_label
 from utils.stats import Estimate
+from utils.text.numbers import signed
 
 Rows = list[tuple[list[str], Estimate]]
 SCORE, CHANGE = "score", "change"
@@ -23,11 +24,6 @@ FEW_TICKS = 7
 NEGATIVE = (COLORS[0], COLORS[5], "#a9d6f2")
 POSITIVE = (COLORS[1], COLORS[4], "#f3cf86")
 UNSTEERED = "#777777"
-
-
-def signed(strength: float) -> str:
-    """A multiplier or dose as it is shown: with a sign, and a true minus."""
-    return f"{strength:+g}".replace("-", "\N{MINUS SIGN}") if strength else "0"
 
 
 def _short(value: float) -> str:

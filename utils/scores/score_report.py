@@ -9,7 +9,8 @@ from utils.scores.subjects import Subject
 from utils.scores.summary import shares_of_answers
 from utils.scores.tables import extremes
 from utils.stats import Estimate
-from utils.text.terminal_tables import plain_table, signed
+from utils.text.numbers import signed, true_minus
+from utils.text.terminal_tables import plain_table
 
 BEST = "(best of the layers shown, chosen and measured on the same questions)"
 
@@ -71,5 +72,4 @@ def _texts(shares: Mapping[str, float]) -> list[str]:
 
 
 def _with_interval(e: Estimate) -> str:
-    text = f"{e.mean:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
-    return text.replace("-", "\N{MINUS SIGN}")
+    return true_minus(f"{e.mean:+.3f} [{e.low:+.3f}, {e.high:+.3f}]")

@@ -16,6 +16,7 @@ from utils.scores.loops import find_loop
 from utils.scores.tables import ScoreTable, extremes, variant_label
 from utils.stats import Estimate, bootstrap_mean, slopes
 from utils.text.number_tables import one_line
+from utils.text.numbers import true_minus
 
 FIELDS = (
     "behavior",
@@ -236,7 +237,7 @@ def _strength_titles(rows: Sequence[Mapping[str, str]]) -> list[str]:
         found = {row[f"strength_{column}"] for row in rows if f"strength_{column}" in row}
         title = found.pop() if len(found) == 1 else column
         unit = f"{rows[0]['unit']} " if rows and column != "zero" else ""
-        titles.append(f"{unit}{'0' if column == 'zero' else title}".replace("-", "\N{MINUS SIGN}"))
+        titles.append(true_minus(f"{unit}{'0' if column == 'zero' else title}"))
     return titles
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from utils.data.evaluation import read_results
 from utils.files.paths import Cell, Paths
 from utils.scores.tables import extremes
-from utils.text.terminal_tables import plain_table, signed
+from utils.text.numbers import signed, true_minus
+from utils.text.terminal_tables import plain_table
 
 MOST_ROWS, BEST = 40, 3
 
@@ -75,5 +76,5 @@ def _row(found: Mapping[Cell, float], layer: int, strengths: Sequence[float]) ->
         elif base is None:
             texts.append(f"{value:.3f}")
         else:
-            texts.append(f"{value - base:+.4f}".replace("-", "\N{MINUS SIGN}"))
+            texts.append(true_minus(f"{value - base:+.4f}"))
     return texts
