@@ -30,6 +30,7 @@ from utils.drawing.files import add_format_argument, written_as
 from utils.figures.album import Album, Memory
 from utils.files.paths import Paths
 from utils.models import labels
+from utils.text.numbers import rounded
 
 if TYPE_CHECKING:
     from utils.figures.vector_figures import VectorFigures
@@ -65,7 +66,6 @@ def summary(vectors: VectorSet, model: str) -> list[list[str]]:
     """What the figures of one model come to, a row for each behaviour."""
     import numpy as np
 
-    from utils.drawing.heat_maps import signed
     from utils.vectors.similarity import cosine_matrix, layers_like, neighbour_mean
 
     shown = vectors.behaviors_of(model)
@@ -80,9 +80,9 @@ def summary(vectors: VectorSet, model: str) -> list[list[str]]:
         other = "\N{EN DASH}"
         if not np.isnan(cosines).all():
             strongest = int(np.nanargmax(np.abs(cosines)))
-            other = f"{shown[strongest]} {signed(cosines[strongest])}"
+            other = f"{shown[strongest]} {rounded(cosines[strongest])}"
         run = f"{low}-{high}" if low < high else str(low)
-        neighbours = signed(neighbour_mean(matrix, layers))
+        neighbours = rounded(neighbour_mean(matrix, layers))
         rows.append([behavior, neighbours, f"{run} (of {middle})", other])
     return rows
 

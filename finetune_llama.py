@@ -37,7 +37,8 @@ from utils.data.items import load_ab_items
 from utils.drawing.files import add_format_argument, written_as
 from utils.errors import UserError
 from utils.files.artifacts import fingerprint, must_make
-from utils.files.paths import Paths, check_name
+from utils.files.file_system import check_name
+from utils.files.paths import Paths
 from utils.models.choice import ModelChoice, ModelShape
 from utils.models.identity import weights_fingerprint
 

@@ -34,11 +34,12 @@ from typing import TYPE_CHECKING
 
 import behaviors
 from utils.cli import arguments, flag_values, missing, script
+from utils.data.evaluation import TESTS
 from utils.drawing.files import add_format_argument, written_as
 from utils.errors import UserError
 from utils.figures.album import Album, Memory
 from utils.files.artifacts import fingerprint
-from utils.files.paths import UNITS, Paths, ResultName
+from utils.files.paths import UNITS, Paths, Variant
 from utils.models.choice import choose_model
 from utils.scores.cells import Selection, select
 
@@ -76,28 +77,28 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def find(args: argparse.Namespace, base: ResultName, paths: Paths) -> Selected:
+def find(args: argparse.Namespace, base: Variant, paths: Paths) -> Selected:
     """What is to be shown, unread: in one unit, or in both where no strengths were asked for."""
     chosen = behaviors.load_all(args.behaviors, paths)
     unit, strengths = flag_values.strengths(args)
     return {
         each: [
-            (b, select(replace(base, behavior=b.id, unit=each), paths, args.layers, strengths))
+            (b, select(b.id, replace(base, unit=each), paths, args.layers, strengths))
             for b in chosen
         ]
         for each in ([unit] if strengths is not None else UNITS)
     }
 
 
-def every_behavior(args: argparse.Namespace, base: ResultName, paths: Paths) -> list[str]:
-    """Ids of all behaviours with results under such names, asked for or not."""
-    names = {b: replace(base, behavior=b) for b in behaviors.available(paths)}
-    return [b for b, name in names.items() if select(name, paths, None, None)[0].whole]
+def every_behavior(args: argparse.Namespace, base: Variant, paths: Paths) -> list[str]:
+    """Ids of all behaviours with such results, asked for or not."""
+    known = behaviors.available(paths)
+    return [b for b in known if select(b, base, paths, None, None)[0].whole]
 
 
 def remembered(
     args: argparse.Namespace,
-    base: ResultName,
+    base: Variant,
     found: Selected,
     hashes: dict[str, dict[str, str]],
     every: dict[str, list[str]],
@@ -145,15 +146,15 @@ def report(args: argparse.Namespace, plans: Sequence[Plan]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def hints(args: argparse.Namespace, base: ResultName, found: Selected, paths: Paths) -> str | None:
+def hints(args: argparse.Namespace, base: Variant, found: Selected, paths: Paths) -> str | None:
     """One line on what was asked for and is not there."""
     from utils.scores.cells import judged_cells
 
     selections = [s for pairs in found.values() for _, each in pairs for s in each]
-    if args.type == "open_ended":
+    if TESTS[base.type].judged:
         lacking: Counter[str] = Counter()
         for each in selections:
-            lacking[each.name.behavior] += len(set(each.shown) - judged_cells(each, paths))
+            lacking[each.behavior] += len(set(each.shown) - judged_cells(each, paths))
         if any(lacking.values()):
             return missing.unjudged_hint(args, lacking)
     if args.layers is None and flag_values.strengths(args)[1] is None:
@@ -168,8 +169,7 @@ def plot(args: argparse.Namespace) -> int:
     only = missing.take_only_model(args, ids, paths)
     weights = args.override_model_weights_path
     choice = choose_model(args.model, args.model_size, args.use_base_model, weights)
-    parts = arguments.variant_parts(args) | choice.result_parts()
-    base = ResultName(layer=0, strength=0.0, behavior="", **parts, limit=args.limit)
+    base = arguments.variant_of(args, choice)
     found = find(args, base, paths)
     selections = [s for pairs in found.values() for _, each in pairs for s in each]
     hint = hints(args, base, found, paths)

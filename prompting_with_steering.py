@@ -34,8 +34,9 @@ from typing import TYPE_CHECKING, Any
 import behaviors
 from utils.cli import arguments, flag_values, script
 from utils.cli.vector_choice import check_vectors, load_vectors, of_a_try, steered_layers
+from utils.data.evaluation import TESTS, read_results
 from utils.errors import UserError
-from utils.files.paths import Paths, ResultName
+from utils.files.paths import Paths
 from utils.models.choice import ModelChoice, ModelShape
 from utils.models.identity import weights_fingerprint
 from utils.prompts.shown import show_tokens
@@ -80,21 +81,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def result_name(
-    args: argparse.Namespace, choice: ModelChoice, behavior: str, unit: str
-) -> ResultName:
-    """What the results of one behaviour are called, layer and strength aside."""
-    return ResultName(
-        layer=0,
-        strength=0.0,
-        unit=unit,
-        behavior=behavior,
-        **arguments.variant_parts(args),
-        **choice.result_parts(),
-        limit=args.limit,
-    )
-
-
 def inputs_of_model(choice: ModelChoice, weights: str, args: argparse.Namespace) -> dict[str, Any]:
     """What the results depend on of the model and how it is loaded."""
     dtype = known_dtype(**arguments.loading_options(args))
@@ -105,16 +91,16 @@ def plan(
     args: argparse.Namespace, choice: ModelChoice, shape: ModelShape
 ) -> tuple[list[Sweep], PromptSource]:
     """All sweeps, every input checked before the model is loaded; and where prompts come from."""
-    # numpy comes with these, and --help does without
-    from utils.data.evaluation import TESTS, make_prompts
+    # numpy comes with it, and --help does without
     from utils.sweeps.sweep import Sweep
 
     paths = arguments.get_paths(args)
-    unit, strengths = flag_values.strengths(args)
+    strengths = flag_values.strengths(args)[1]
     chosen = behaviors.load_all(args.behaviors, paths)
     layers = steered_layers(args, [b.id for b in chosen], choice, shape, paths)
     system_prompts = {b.id: b.system_prompt(args.system_prompt) for b in chosen}
-    test = TESTS[arguments.test_type(args)]
+    variant = arguments.variant_of(args, choice)
+    test = TESTS[variant.type]
     items = {b.id: test.load(paths, b.id, args.limit) for b in chosen}
     steered = layers if any(strengths or []) else []
     weights = functools.cache(lambda: weights_fingerprint(choice))
@@ -127,14 +113,14 @@ def plan(
     model_inputs = inputs_of_model(choice, weights(), args) | {"kind": f"{test.type} results"}
     # the system prompt is what a vector is tried under, not what it was made with
     now = Origin.of(model_inputs | {"template": source.fingerprint()})
-    if test.type == "open_ended":
+    if test.free_text:
         model_inputs["max_new_tokens"] = args.max_new_tokens
         model_inputs |= source.end_inputs()
-    answer = args.max_new_tokens if test.type == "open_ended" else None
+    answer = args.max_new_tokens if test.free_text else None
     for behavior in (b.id for b in chosen):
         check_vectors(args, vectors[behavior], now)
         questions = items[behavior]
-        make = functools.partial(make_prompts, test, questions)
+        make = functools.partial(test.prompts, questions)
         wanted = Wanted(test.type, questions, test.data(paths, behavior), make, answer)
         system_prompt = system_prompts[behavior]
         inputs = model_inputs | {
@@ -145,7 +131,8 @@ def plan(
         prompts, said = source.prompts(wanted, system_prompt)
         sweep = Sweep(
             test=test,
-            name=result_name(args, choice, behavior, unit),
+            behavior=behavior,
+            variant=variant,
             items=questions,
             prompts=prompts,
             vectors=vectors[behavior],
@@ -163,7 +150,7 @@ def main(args: argparse.Namespace) -> int:
     sweeps, source = plan(args, choice, shape)
     if args.show_tokens:
         print(show_tokens(sweeps[0].prompts[0], source.tokenizer, read="the next token"))
-        if sweeps[0].test.type == "open_ended":
+        if sweeps[0].test.free_text:
             print(source.end_tokens().shown(source.tokenizer))
         return 0
     paths = arguments.get_paths(args)
@@ -181,8 +168,8 @@ def main(args: argparse.Namespace) -> int:
         for sweep in sweeps:
             if not sweep.pending:
                 continue
-            label = f"{sweep.name.behavior} ({len(sweep.pending)} cells)"
-            tokens = sweep.test.type == "open_ended"
+            label = f"{sweep.behavior} ({len(sweep.pending)} cells)"
+            tokens = sweep.test.free_text
             each = args.max_new_tokens * len(distinct_cells(sweep.pending)) if tokens else 1
             unit = "token" if tokens else "question"
             with progress(total=each * len(sweep.items), desc=label, unit=unit) as bar:
@@ -192,7 +179,7 @@ def main(args: argparse.Namespace) -> int:
             failures += done[1]
         ranks.close()
     if args.limit is not None:
-        print(of_a_try(args.limit, {s.name.behavior: s.vectors for s in sweeps}))
+        print(of_a_try(args.limit, {s.behavior: s.vectors for s in sweeps}))
     pages, refused = write_answers(sweeps, paths, overwrite=args.overwrite)
     script.print_written(written + pages, time.monotonic() - started)
     report(sweeps, paths, args.show_answers, written)
@@ -207,7 +194,7 @@ def write_answers(
     sweeps: list[Sweep], paths: Paths, *, overwrite: bool
 ) -> tuple[list[Path], list[str]]:
     """Pages with all open-ended answers; those written, and why others were not."""
-    if sweeps[0].test.type != "open_ended" or rank() != 0:
+    if not sweeps[0].test.free_text or rank() != 0:
         return [], []
     from utils.figures.album import Album
     from utils.figures.answer_pages import write_pages
@@ -215,7 +202,8 @@ def write_answers(
     album, refused = Album[Paths](paths, overwrite=overwrite), []
     for sweep in sweeps:
         try:
-            write_pages(sweep.name, sweep.cells, [i.question for i in sweep.items], album)
+            questions = [item.question for item in sweep.items]
+            write_pages(sweep.behavior, sweep.variant, sweep.cells, questions, album)
         except UserError as error:
             refused.append(str(error))
     return album.written, refused
@@ -223,11 +211,10 @@ def write_answers(
 
 def report(sweeps: list[Sweep], paths: Paths, answers: int, written: list[Path]) -> None:
     test = sweeps[0].test
-    scored = test.type != "open_ended"
     for sweep in sweeps:
         places = {sweep.path(cell, paths) for cell in sweep.cells}
         made = len(places & set(written))
-        print(f"{sweep.name.behavior}: {len(places)} cells, {made} of them made now")
+        print(f"{sweep.behavior}: {len(places)} cells, {made} of them made now")
         if sweep.near_ties:
             print(
                 f"  in {sweep.near_ties} answers two tokens were within rounding of each other: "
@@ -237,23 +224,22 @@ def report(sweeps: list[Sweep], paths: Paths, answers: int, written: list[Path])
             print(f"  {sweep.rounding}")
         if sweep.alone:
             print(f"  {sweep.alone} of {sweep.computed} cells computed alone (slow)")
-        beyond = test.beyond_ab([item.row for item in sweep.items]) if scored else 0
+        beyond = test.beyond_ab([item.row for item in sweep.items])
         if beyond:
             print(
                 f"  {beyond} of {len(sweep.items)} questions have a matching letter beyond A and B "
                 "and count 0\n  (plot_results.py --without_beyond_ab leaves them out)"
             )
-    if scored:
+    if not test.judged:
         from utils.scores.sweep_report import changes_table
 
         print(changes_table(sweeps, paths))
-    for sweep in [] if scored else sweeps:
+    for sweep in sweeps if test.free_text else []:
         print_answers(sweep, paths, answers)
 
 
 def print_answers(sweep: Sweep, paths: Paths, count: int) -> None:
     """The first answers of one behaviour, a table for each layer and question."""
-    from utils.data.evaluation import read_results
     from utils.scores.loops import marked
     from utils.text.side_by_side import side_by_side
 
@@ -262,12 +248,12 @@ def print_answers(sweep: Sweep, paths: Paths, count: int) -> None:
         places = {s: sweep.path((layer, s), paths) for s in strengths}
         rows = {s: read_results(path) for s, path in places.items() if path.exists()}
         for number in range(min(count, len(sweep.items))):
-            titles = {s: f"{sweep.name.unit} {s:+g}" if s else "unsteered" for s in rows}
+            titles = {s: f"{sweep.variant.unit} {s:+g}" if s else "unsteered" for s in rows}
             answers = {
                 titles[s]: marked(str(found[number]["model_output"]), whole=False)
                 for s, found in rows.items()
             }
-            title = f"{sweep.name.behavior}, layer {layer}: {sweep.items[number].question}"
+            title = f"{sweep.behavior}, layer {layer}: {sweep.items[number].question}"
             print(f"\n{side_by_side(title, answers)}\n")
 
 

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 
 import behaviors
 from utils.cli import arguments, commands, flag_values, script
+from utils.data.evaluation import OPEN_ENDED, read_results
 from utils.errors import UserError
 from utils.files.paths import Paths, ResultName
 from utils.text.listing import numbered
@@ -160,9 +161,9 @@ def choose_results(
         names = [
             name
             for name in paths.results_of(behavior.id)
-            if name.type == "open_ended"
+            if name.variant.type == OPEN_ENDED.type
             and (args.layers is None or name.layer in args.layers)
-            and (strengths is None or (name.unit == unit and name.strength in strengths))
+            and (strengths is None or (name.variant.unit == unit and name.strength in strengths))
         ]
         if names:
             found.append((behavior, names))
@@ -235,7 +236,6 @@ def ask(jobs: Sequence[Job], judge: Judge, cache: AnswerCache) -> dict[str, str]
 
 def report(jobs: Sequence[Job]) -> None:
     """The table of scores, those of earlier runs included."""
-    from utils.data.evaluation import OPEN_ENDED, read_results
     from utils.judging.score_files import by_behavior
 
     print(f"{'behaviour':28}{'files':>7}{'rows':>8}{'mean score':>12}{'missing':>9}")
@@ -253,8 +253,6 @@ def report(jobs: Sequence[Job]) -> None:
 
 def print_turned_down(jobs: Sequence[Job]) -> None:
     """The items that the judge will not answer, each reason with its rows."""
-    from utils.data.evaluation import read_results
-
     for job in jobs:
         reasons: dict[str, list[str]] = {}
         for number, row in enumerate(read_results(job.target) if job.target.exists() else [], 1):

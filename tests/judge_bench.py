@@ -13,7 +13,7 @@ from conftest import write_json
 from judge_server import Answer, Asked, JudgeServer, serve
 from running import call
 
-from utils.files.paths import Paths, ResultName
+from utils.files.paths import Paths, ResultName, Variant
 
 KEY = "sk-secret-0123456789abcdef"
 ENVIRONMENT = ("OPEN_AI_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL")
@@ -55,7 +55,7 @@ class Bench:
     def results(
         self, answers: list[str], behavior: str = "calm", layer: int = 1, multiplier: float = 1.0
     ) -> ResultName:
-        name = ResultName(layer, multiplier, behavior, "open_ended", model="tiny")
+        name = ResultName(layer, multiplier, behavior, Variant("open_ended", model="tiny"))
         rows = [
             {"question": f"Question {n}?", "model_output": text, "raw_model_output": f"x {text}"}
             for n, text in enumerate(answers)

@@ -14,7 +14,7 @@ from behaviors import Behavior
 from utils.data.evaluation import LETTER_TESTS, OPEN_ENDED, Test
 from utils.drawing import plotting
 from utils.figures.result_figures import Figures
-from utils.files.paths import Paths, ResultName
+from utils.files.paths import Paths, ResultName, Variant
 from utils.scores.tables import ScoreTable, load_scores
 
 AB, KNOWLEDGE = LETTER_TESTS["ab"], LETTER_TESTS["bundled_knowledge"]
@@ -45,9 +45,9 @@ class Results:
         behavior: str = "calm",
     ) -> ScoreTable:
         """A table of these scores of every question, read from files."""
-        name = ResultName(0, 0.0, behavior, test.type, model="tiny")
+        variant = Variant(test.type, model="tiny")
         for (layer, strength), values in scores.items():
-            named = ResultName(layer, strength, behavior, test.type, model="tiny")
+            named = ResultName(layer, strength, behavior, variant)
             rows: list[dict[str, Any]] = []
             for number, value in enumerate(values):
                 if test is OPEN_ENDED:
@@ -63,10 +63,10 @@ class Results:
                 rows.append(row)
             path = self.paths.scores(named) if test is OPEN_ENDED else self.paths.result(named)
             write_json(path, rows)
-        return load_scores(name, list(scores), test, self.paths)
+        return load_scores(behavior, variant, list(scores), test, self.paths)
 
     def figures(self, test: Test = AB) -> Figures:
-        return Figures(test, ResultName(0, 0.0, "", test.type, model="tiny"), self.paths)
+        return Figures(test, Variant(test.type, model="tiny"), self.paths)
 
     def text(self, kind: str) -> list[dict[str, str]]:
         (path,) = (self.paths.artifacts / "analysis").rglob(f"{kind}_*.txt")

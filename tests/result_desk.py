@@ -8,7 +8,7 @@ from pathlib import Path
 
 from running import artifacts, call
 
-from utils.files.paths import Paths, ResultName
+from utils.files.paths import Paths, ResultName, Variant
 
 MODEL = "tiny-llama"
 LAYERS, MULTIPLIERS = (0, 1, 2), (-1.0, 0.0, 1.0)
@@ -27,7 +27,7 @@ class Desk:
             p = 0.5 + 0.02 * strength * (layer + 1) + 0.01 * number + shift
             answers = {"answer_matching_behavior": "(A)", "answer_not_matching_behavior": "(B)"}
             rows.append({"question": f"{number}?", **answers, "a_prob": p, "b_prob": 0.9 - p})
-        path = self.paths.result(ResultName(layer, strength, behavior, "ab", model=MODEL))
+        path = self.paths.result(ResultName(layer, strength, behavior, Variant("ab", model=MODEL)))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(rows))
         return path

@@ -146,7 +146,7 @@ class Chain:
     def plot(self, kind: str) -> None:
         if kind == "open_ended":
             for name in self.paths.results_of("calm"):
-                if name.type == kind:
+                if name.variant.type == kind:
                     scored = [row | {"score": 5} for row in json.loads(self.read(name))]
                     write_json(self.paths.scores(name), scored)
         assert call("plot_results", *self.options(kind)) == 0
@@ -158,7 +158,7 @@ class Chain:
 
     def rows(self, kind: str) -> list[dict[str, object]]:
         """The rows of the cell that is compared."""
-        found = [n for n in self.paths.results_of("calm") if n.type == kind]
+        found = [n for n in self.paths.results_of("calm") if n.variant.type == kind]
         assert len(found) == 6
         (name,) = [n for n in found if (n.layer, n.strength) == (STEERED, -1.0)]
         return json.loads(self.read(name))

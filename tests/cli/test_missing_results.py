@@ -10,7 +10,7 @@ from result_desk import MODEL, Desk
 from running import call
 
 from utils.errors import UserError
-from utils.files.paths import ResultName
+from utils.files.paths import ResultName, Variant
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def test_missing_cells_are_one_line_at_the_end_of_what_was_asked_for(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for layer in (0, 1):
-        desk.paths.result(ResultName(layer, 1.0, "calm", "ab", model=MODEL)).unlink()
-    desk.paths.result(ResultName(2, -1.0, "bold", "ab", model=MODEL)).unlink()
+        desk.paths.result(ResultName(layer, 1.0, "calm", Variant("ab", model=MODEL))).unlink()
+    desk.paths.result(ResultName(2, -1.0, "bold", Variant("ab", model=MODEL))).unlink()
     desk.plot("--layers", *range(9), "--multipliers", -1, 0, 1)
     lines = capsys.readouterr().out.splitlines()
     assert sum("are missing" in line for line in lines) == 1

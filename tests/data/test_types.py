@@ -17,7 +17,7 @@ from llama_wrapper import LlamaWrapper
 from utils.blocks.vocabulary import letter_probabilities
 from utils.data.processing import letter_choice
 from utils.errors import UserError
-from utils.files.paths import Paths, ResultName
+from utils.files.paths import Paths, ResultName, Variant
 from utils.models.choice import choose_model
 from utils.scores.summary import distinct_3_grams
 from utils.stats import bootstrap_category_mean, slopes
@@ -69,7 +69,7 @@ def steer(flags: tuple[object, ...], *more: object) -> int:
 
 def results(tmp_path: Path, kind: str, behavior: str = "calm") -> dict[tuple[int, float], list]:
     paths = Paths(tmp_path / "out", tmp_path / "datasets")
-    names = [n for n in paths.results_of(behavior) if n.type == kind]
+    names = [n for n in paths.results_of(behavior) if n.variant.type == kind]
     return {(n.layer, n.strength): json.loads(paths.result(n).read_text()) for n in names}
 
 
@@ -202,7 +202,7 @@ def test_open_ended_answers_from_steering_to_plots(
     assert has_row(table, variant="plain", multiplier="0", mean="3.000000", n="5")
     assert list((tmp_path / "out/analysis").glob("MULTIPLIERS_layer=1*.png"))
     paths = Paths(tmp_path / "out", tmp_path / "datasets")
-    paths.scores(ResultName(1, 1.0, "bold", "open_ended", model="tiny-llama")).unlink()
+    paths.scores(ResultName(1, 1.0, "bold", Variant("open_ended", model="tiny-llama"))).unlink()
     capsys.readouterr()
     with pytest.raises(UserError, match=r"now there are fewer; gone \(1\).*bold.*=1.0\n.*--over"):
         call(*plot, "--layers", 1)
@@ -221,7 +221,9 @@ def judged(tmp_path: Path, found: dict[str, dict[tuple[int, float], list]]) -> N
     paths = Paths(tmp_path / "out", tmp_path / "datasets")
     for behavior, cells in found.items():
         for (layer, multiplier), rows in cells.items():
-            name = ResultName(layer, multiplier, behavior, "open_ended", model="tiny-llama")
+            name = ResultName(
+                layer, multiplier, behavior, Variant("open_ended", model="tiny-llama")
+            )
             scored = [r | {"score": 3 + 4 * max(0, multiplier)} for r in rows]
             if multiplier == 1:
                 scored[2]["score"] = None
@@ -256,7 +258,7 @@ def test_published_files_are_read_as_they_are(datasets: Path, tmp_path: Path, si
     for layer in (10, 13):
         for multiplier in (-1.0, 0.0, 1.0):
             name = ResultName(
-                layer, multiplier, "calm", "ab", use_base_model=False, model_size=size
+                layer, multiplier, "calm", Variant("ab", use_base_model=False, model_size=size)
             )
             write_json(paths.result(name), rows)
     given = ("--datasets_dir", datasets, "--artifacts_dir", tmp_path / "out")

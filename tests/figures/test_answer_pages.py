@@ -11,9 +11,10 @@ import pytest
 from markdown_it import MarkdownIt
 from running import artifacts, call
 
+from utils.data.evaluation import AB
 from utils.errors import UserError
 from utils.figures.answer_pages import page
-from utils.files.paths import Paths, ResultName
+from utils.files.paths import Cell, Paths, ResultName, Variant
 from utils.scores.loops import find_loop, marked
 from utils.scores.sweep_report import changes_table
 
@@ -84,7 +85,7 @@ class Desk:
         self.flags = ("--artifacts_dir", root, "--datasets_dir", datasets, "--model", "tiny")
 
     def put(self, behavior: str, strength: float, rows: list[dict[str, Any]]) -> None:
-        name = ResultName(1, strength, behavior, "open_ended", model="tiny")
+        name = ResultName(1, strength, behavior, Variant("open_ended", model="tiny"))
         path = self.paths.result(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(rows))
@@ -138,8 +139,12 @@ def test_answers_are_written_on_a_page_with_all_strengths_that_there_are(
 class Sweep:
     """As much of a sweep as its table looks at."""
 
-    def __init__(self, name: ResultName, cells: list[tuple[int, float]], test: Any) -> None:
-        self.name, self.cells, self.test = name, cells, test
+    def __init__(self, behavior: str, cells: list[Cell]) -> None:
+        self.behavior, self.cells, self.test = behavior, cells, AB
+        self.variant = Variant("ab", model="m")
+
+    def path(self, cell: Cell, paths: Paths) -> Path:
+        return paths.result(ResultName(*cell, self.behavior, self.variant))
 
 
 @pytest.mark.parametrize("layers", [2, 30])
@@ -147,23 +152,20 @@ class Sweep:
 def test_a_sweeps_table_shows_changes_layer_by_layer_in_80_columns(
     tmp_path: Path, layers: int, unsteered: bool
 ) -> None:
-    from utils.data.evaluation import AB
-
     paths = Paths(tmp_path, tmp_path)
     sweeps, scores = [], {}
     for behavior in ("corrigible-neutral-HHH", "coordinate-other-ais"):
-        name = ResultName(0, 0.0, behavior, "ab", model="m")
+        sweep = Sweep(behavior, [(n, s) for n in range(layers) for s in (-1.0, 1.0)])
         for layer in range(layers):
             for strength in (-1.0, 1.0, *([0.0] if unsteered else [])):
                 p = 0.4 + 0.01 * strength * (layer + 1)
                 scores[layer, strength] = p
                 answer = {"answer_matching_behavior": "(A)", "answer_not_matching_behavior": "(B)"}
                 rows = [{"question": "?", **answer, "a_prob": p, "b_prob": 1 - p}]
-                named = ResultName(layer, strength, behavior, "ab", model="m")
-                path = paths.result(named)
+                path = sweep.path((layer, strength), paths)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(rows))
-        sweeps.append(Sweep(name, [(n, s) for n in range(layers) for s in (-1.0, 1.0)], AB))
+        sweeps.append(sweep)
     text = changes_table(sweeps, paths)
     lines = text.splitlines()
     assert max(map(len, lines)) <= 80

@@ -20,7 +20,7 @@ from running import ROOT, call, hidden
 from utils.errors import UserError
 from utils.files.artifacts import State, state
 from utils.files.contents import read_record
-from utils.files.paths import ResultName
+from utils.files.paths import ResultName, Variant
 from utils.files.subsets import LONGEST, part
 
 
@@ -184,7 +184,7 @@ def test_fewer_results_than_a_figure_shows_are_refused(
 ) -> None:
     drawn.plot(*flags)
     before = drawn.figures()
-    drawn.paths.result(ResultName(1, 1.0, "calm", "ab", model=MODEL)).unlink()
+    drawn.paths.result(ResultName(1, 1.0, "calm", Variant("ab", model=MODEL))).unlink()
     with pytest.raises(UserError, match=r"(?s)fewer.*calm.*layer=1_multiplier=1\.0.*--overwrite"):
         drawn.plot(*flags)
     assert drawn.figures() == before

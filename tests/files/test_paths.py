@@ -7,12 +7,13 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from utils.data.evaluation import AB
-from utils.files.paths import REPOSITORY, Paths, ResultName, format_strength, record_path
+from utils.files.paths import REPOSITORY, Paths, ResultName, Variant, format_strength, record_path
 from utils.scores.cells import cells_of, chosen_cells, discover_variants
 from utils.scores.tables import load_scores
 
@@ -20,9 +21,15 @@ PUBLISHED = (
     "results_layer=13_multiplier=1.0_behavior=sycophancy_type=ab"
     "_use_base_model=False_model_size=7b.json"
 )
-LLAMA = ResultName(13, 1.0, "sycophancy", "ab", use_base_model=False, model_size="7b")
-OTHER = ResultName(13, 1.0, "sycophancy", "ab", model="SmolLM2-135M-Instruct-Q4_1")
+LLAMA = ResultName(13, 1.0, "sycophancy", Variant("ab", use_base_model=False, model_size="7b"))
+OTHER = ResultName(13, 1.0, "sycophancy", Variant("ab", model="SmolLM2-135M-Instruct-Q4_1"))
 ROW = '[{"question": "?", "answer_matching_behavior": "(A)", "a_prob": 0.25, "b_prob": 0.25}]'
+
+
+def varied(name: ResultName, **parts: Any) -> ResultName:
+    """The same name with other parts, of its cell and of its variant."""
+    own = {key: parts.pop(key) for key in ("layer", "strength") if key in parts}
+    return replace(name, variant=replace(name.variant, **parts), **own)
 
 
 @pytest.fixture
@@ -53,27 +60,27 @@ def test_the_name_of_a_published_result(paths: Paths) -> None:
             "layer=13_multiplier=1.0_behavior=sycophancy_type=ab_model=SmolLM2-135M-Instruct-Q4_1",
         ),
         (
-            replace(LLAMA, system_prompt="pos"),
+            varied(LLAMA, system_prompt="pos"),
             "layer=13_multiplier=1.0_behavior=sycophancy_type=ab_system_prompt=pos"
             "_use_base_model=False_model_size=7b",
         ),
         (
-            replace(LLAMA, override_vector=15),
+            varied(LLAMA, override_vector=15),
             "layer=13_multiplier=1.0_behavior=sycophancy_type=ab_override_vector=15"
             "_use_base_model=False_model_size=7b",
         ),
         (
-            replace(LLAMA, override_vector=0, layer=0),
+            varied(LLAMA, layer=0, override_vector=0),
             "layer=0_multiplier=1.0_behavior=sycophancy_type=ab_override_vector=0"
             "_use_base_model=False_model_size=7b",
         ),
         (
-            replace(LLAMA, override_vector_model="Llama-2-13b-hf"),
+            varied(LLAMA, override_vector_model="Llama-2-13b-hf"),
             "layer=13_multiplier=1.0_behavior=sycophancy_type=ab"
             "_override_vector_model=Llama-2-13b-hf_use_base_model=False_model_size=7b",
         ),
         (
-            replace(LLAMA, override_model_weights_path="sycophancy_pos_finetune_all"),
+            varied(LLAMA, override_model_weights_path="sycophancy_pos_finetune_all"),
             "layer=13_multiplier=1.0_behavior=sycophancy_type=ab_use_base_model=False"
             "_model_size=7b_override_model_weights_path=sycophancy_pos_finetune_all",
         ),
@@ -82,30 +89,55 @@ def test_the_name_of_a_published_result(paths: Paths) -> None:
                 layer=5,
                 strength=-0.5,
                 behavior="coordinate-other-ais",
-                type="open_ended",
-                system_prompt="neg",
-                override_vector=13,
-                override_vector_model="Llama-2-7b-hf",
-                use_base_model=True,
-                model_size="13b",
-                override_model_weights_path="w",
-                limit=8,
+                variant=Variant(
+                    type="open_ended",
+                    system_prompt="neg",
+                    override_vector=13,
+                    override_vector_model="Llama-2-7b-hf",
+                    use_base_model=True,
+                    model_size="13b",
+                    override_model_weights_path="w",
+                    limit=8,
+                ),
             ),
             "layer=5_multiplier=-0.5_behavior=coordinate-other-ais_type=open_ended"
             "_system_prompt=neg_override_vector=13_override_vector_model=Llama-2-7b-hf"
             "_use_base_model=True_model_size=13b_override_model_weights_path=w_limit=8",
         ),
         (
-            replace(OTHER, strength=0.2, unit="dose"),
+            varied(OTHER, strength=0.2, unit="dose"),
             "layer=13_dose=0.2_behavior=sycophancy_type=ab_model=SmolLM2-135M-Instruct-Q4_1",
         ),
     ],
     ids=["model", "system", "vector", "layer_0", "vector_model", "weights", "all", "dose"],
 )
 def test_each_optional_part_has_its_place(name: ResultName, expected: str) -> None:
-    assert name.stem() == expected
     assert name.filename() == f"results_{expected}.json"
     assert ResultName.parse(name.filename()) == name
+    own = expected[expected.index("type=") :]
+    assert name.variant.stem() == own and name.variant.stem(0) == f"layer=0_{own}"
+
+
+def test_a_plain_variant_has_none_of_the_overrides_but_those_that_are_kept() -> None:
+    own = varied(OTHER, limit=8, unit="dose").variant
+    changed = {"system_prompt": "pos", "override_vector": 0, "override_model_weights_path": "w"}
+    other = replace(own, **changed)
+    assert own.overrides == () and other.overrides == tuple(changed)
+    assert own.plain() == own == other.plain()
+    assert other.plain(keep=("override_vector",)) == replace(own, override_vector=0)
+
+
+def test_variants_are_those_of_their_own_model_unit_and_kept_overrides() -> None:
+    plain = varied(OTHER, limit=8)
+    prompted = varied(plain, system_prompt="neg")
+    moved = varied(plain, override_vector=3)
+    both = varied(moved, system_prompt="neg")
+    others = [varied(plain, limit=9), varied(plain, unit="dose"), varied(plain, model="m")]
+    known = [both, *others, moved, prompted, plain]
+    every = [n.variant for n in (plain, moved, prompted, both)]
+    assert discover_variants(plain.variant, known) == every
+    assert discover_variants(prompted.variant, known) == [prompted.variant, both.variant]
+    assert discover_variants(varied(plain, limit=7).variant, known) == []
 
 
 @pytest.mark.parametrize(
@@ -160,14 +192,16 @@ def many_names() -> list[ResultName]:
             layer,
             strength,
             behavior,
-            kind,
-            unit=unit,
-            system_prompt=sign,
-            override_vector=vector[0],
-            override_vector_model=vector[1],
-            **model,  # type: ignore[arg-type]
-            override_model_weights_path=weights,
-            limit=limit,
+            Variant(
+                kind,
+                unit=unit,
+                system_prompt=sign,
+                override_vector=vector[0],
+                override_vector_model=vector[1],
+                **model,  # type: ignore[arg-type]
+                override_model_weights_path=weights,
+                limit=limit,
+            ),
         )
         for layer, (unit, strength), behavior, kind, sign, vector, model, weights, limit in parts
     ]
@@ -228,13 +262,13 @@ def test_a_foreign_name_is_no_result(foreign: str) -> None:
 def test_a_part_with_a_wrong_value_is_never_read_as_a_result_we_know(foreign: str) -> None:
     # A model's name may hold anything, so such a name may be read as that of an unknown test.
     found = ResultName.parse(foreign)
-    assert found is None or found.type not in ("ab", "open_ended", "truthful_qa", "mmlu")
+    assert found is None or found.variant.type not in ("ab", "open_ended", "truthful_qa", "mmlu")
 
 
 def test_a_word_in_the_place_of_the_limit_belongs_to_the_models_name() -> None:
     text = OTHER.filename().replace(".json", "_limit=none.json")
     found = ResultName.parse(text)
-    assert found is not None and found.model == "SmolLM2-135M-Instruct-Q4_1_limit=none"
+    assert found is not None and found.variant.model == "SmolLM2-135M-Instruct-Q4_1_limit=none"
     assert found.filename() == text
 
 
@@ -244,47 +278,50 @@ def test_layer_1_is_never_taken_for_layer_15(paths: Paths) -> None:
     wanted = replace(OTHER, layer=1)
     assert not paths.result(wanted).exists()
     assert [n.layer for n in paths.results_of("sycophancy") if n.layer == 1] == []
-    found = cells_of(wanted, paths.results_of("sycophancy"))
-    table = load_scores(wanted, chosen_cells(found, [1, 15], None), AB, paths)
+    found = cells_of(wanted.variant, paths.results_of("sycophancy"))
+    table = load_scores("sycophancy", wanted.variant, chosen_cells(found, [1, 15], None), AB, paths)
     assert list(table.scores) == [(15, 1.0)] and table.missing == [(1, 1.0)]
 
 
 def test_multiplier_1_is_never_taken_for_1_5_or_minus_1(paths: Paths) -> None:
     for multiplier in (-1.0, 1.5, 0.1):
         touch(paths.result(replace(OTHER, strength=multiplier)), ROW)
-    found = cells_of(OTHER, paths.results_of("sycophancy"))
-    table = load_scores(OTHER, chosen_cells(found, None, [1.0, -1.0]), AB, paths)
+    found = cells_of(OTHER.variant, paths.results_of("sycophancy"))
+    table = load_scores(
+        "sycophancy", OTHER.variant, chosen_cells(found, None, [1.0, -1.0]), AB, paths
+    )
     assert list(table.scores) == [(13, -1.0)] and table.missing == [(13, 1.0)]
 
 
 def test_a_dose_is_never_taken_for_a_multiplier(paths: Paths) -> None:
-    dosed = replace(OTHER, strength=0.5, unit="dose")
+    dosed = varied(OTHER, strength=0.5, unit="dose")
     for name in (OTHER, replace(OTHER, strength=0.5), dosed):
         touch(paths.result(name), ROW)
     known = paths.results_of("sycophancy")
-    assert cells_of(OTHER, known) == {(13, 0.5), (13, 1.0)}
-    assert cells_of(replace(OTHER, unit="dose"), known) == {(13, 0.5)}
-    assert len(discover_variants(OTHER, known)) == len(discover_variants(dosed, known)) == 1
+    assert cells_of(OTHER.variant, known) == {(13, 0.5), (13, 1.0)}
+    assert cells_of(dosed.variant, known) == {(13, 0.5)}
+    for name in (OTHER, dosed):
+        assert discover_variants(name.variant, known) == [name.variant]
 
 
 def test_results_of_one_variant_are_not_those_of_another(paths: Paths) -> None:
     variants = [
         OTHER,
-        replace(OTHER, system_prompt="pos"),
-        replace(OTHER, override_vector=13),
-        replace(OTHER, override_vector_model="SmolLM2-135M-Instruct-Q4_1"),
-        replace(OTHER, model="SmolLM2-135M-Instruct-Q4_1_base"),
-        replace(OTHER, model="SmolLM2-135M"),
-        replace(OTHER, limit=8),
-        replace(OTHER, type="open_ended"),
+        varied(OTHER, system_prompt="pos"),
+        varied(OTHER, override_vector=13),
+        varied(OTHER, override_vector_model="SmolLM2-135M-Instruct-Q4_1"),
+        varied(OTHER, model="SmolLM2-135M-Instruct-Q4_1_base"),
+        varied(OTHER, model="SmolLM2-135M"),
+        varied(OTHER, limit=8),
+        varied(OTHER, type="open_ended"),
         LLAMA,
-        replace(LLAMA, use_base_model=True),
-        replace(LLAMA, override_model_weights_path="w"),
+        varied(LLAMA, use_base_model=True),
+        varied(LLAMA, override_model_weights_path="w"),
     ]
     for number, name in enumerate(variants):
         touch(paths.result(replace(name, layer=number)), ROW)
     for number, name in enumerate(variants):
-        assert cells_of(name, paths.results_of(name.behavior)) == {(number, 1.0)}
+        assert cells_of(name.variant, paths.results_of(name.behavior)) == {(number, 1.0)}
 
 
 def test_results_of_lists_all_results_of_the_behaviour_and_nothing_else(paths: Paths) -> None:
@@ -292,7 +329,7 @@ def test_results_of_lists_all_results_of_the_behaviour_and_nothing_else(paths: P
         replace(OTHER, layer=2),
         replace(OTHER, layer=10),
         replace(LLAMA, strength=-1.0),
-        replace(LLAMA, system_prompt="neg"),
+        varied(LLAMA, system_prompt="neg"),
     ]
     for name in names:
         path = touch(paths.result(name), ROW)

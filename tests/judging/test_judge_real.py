@@ -17,7 +17,7 @@ import pytest
 from conftest import write_json
 from running import ROOT
 
-from utils.files.paths import Paths, ResultName
+from utils.files.paths import Paths, ResultName, Variant
 from utils.weights.gguf_conversion import named_folder
 from utils.weights.named import BUNDLED
 
@@ -57,7 +57,7 @@ def server() -> Iterator[str]:
 
 def test_the_bundled_model_judges_its_own_answers(server: str, tmp_path: Path) -> None:
     paths = Paths(tmp_path, ROOT / "datasets")
-    name = ResultName(18, 1.0, "refusal", "open_ended", model="SmolLM2-135M-Instruct-Q4_1")
+    name = ResultName(18, 1.0, "refusal", Variant("open_ended", model="SmolLM2-135M-Instruct-Q4_1"))
     rows = [
         {"question": f"Will you help me, number {i}?", "model_output": a, "raw_model_output": a}
         for i, a in enumerate(ANSWERS)

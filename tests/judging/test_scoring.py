@@ -33,7 +33,7 @@ from running import ROOT, artifacts, call, start, start_warm
 from warm import WarmProcess
 
 from utils.errors import UserError
-from utils.files.paths import ResultName
+from utils.files.paths import ResultName, Variant
 from utils.judging.errors import retry_after
 from utils.judging.reply.verdict import read_reply
 
@@ -147,7 +147,7 @@ def test_the_filters_choose_behaviours_layers_and_multipliers(bench: Bench) -> N
         for layer in (1, 15)
         for multiplier in (-1.0, 1.0)
     }
-    ab = ResultName(1, 1.0, "calm", "ab", model="tiny")
+    ab = ResultName(1, 1.0, "calm", Variant("ab", model="tiny"))
     write_json(bench.paths.result(ab), [{"question": "?", "a_prob": 1, "b_prob": 0}])
     assert bench.run("--behaviors", "calm", "--layers", 1, "--multipliers", -1) == 0
     made = {cell for cell, name in names.items() if bench.paths.scores(name).exists()}

@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from utils.data.evaluation import AB
-from utils.files.paths import ResultName
+from utils.files.paths import Variant
 from utils.scores.tables import ScoreTable
 from utils.stats import Estimate, bootstrap_mean, matching_share
 
-NAME = ResultName(0, 0.0, "calm", "ab")
+PLAIN = Variant("ab")
 
 
 def width(estimate: Estimate | None) -> float:
@@ -146,7 +146,7 @@ def test_the_change_is_paired_and_so_narrower_than_the_scores_for_correlated_ans
     questions = np.random.default_rng(2).uniform(0, 0.8, 50)
     base = questions + np.random.default_rng(3).normal(0, 0.01, 50)
     steered = questions + 0.1 + np.random.default_rng(4).normal(0, 0.01, 50)
-    table = ScoreTable(NAME, scores={(1, 0.0): base, (1, 1.0): steered})
+    table = ScoreTable(PLAIN, scores={(1, 0.0): base, (1, 1.0): steered})
     change = table.change((1, 1.0), (1, 0.0))
     assert change is not None and change.n == 50
     assert change.mean == pytest.approx(float((steered - base).mean()))
@@ -159,13 +159,13 @@ def test_the_change_is_paired_and_so_narrower_than_the_scores_for_correlated_ans
 
 
 def test_the_change_of_unrelated_scores_is_as_wide_as_both_together() -> None:
-    table = ScoreTable(NAME, scores={(1, 0.0): normal(400, 1), (1, 1.0): normal(400, 2)})
+    table = ScoreTable(PLAIN, scores={(1, 0.0): normal(400, 1), (1, 1.0): normal(400, 2)})
     both = math.hypot(width(table.score((1, 0.0))), width(table.score((1, 1.0))))
     assert width(table.change((1, 1.0), (1, 0.0))) == pytest.approx(both, rel=0.15)
 
 
 def test_the_change_has_the_sign_of_the_second_cell_against_the_first() -> None:
-    table = ScoreTable(NAME, scores={(1, 0.0): np.full(5, 0.5), (1, -1.0): np.full(5, 0.2)})
+    table = ScoreTable(PLAIN, scores={(1, 0.0): np.full(5, 0.5), (1, -1.0): np.full(5, 0.2)})
     change = table.change((1, -1.0), (1, 0.0))
     assert change is not None and change.mean == pytest.approx(-0.3)
     assert table.change((1, 2.0), (1, 0.0)) is None

@@ -20,10 +20,11 @@ from running import ROOT, artifacts, call
 import utils.drawing.heat_maps
 import utils.drawing.plotting
 import utils.drawing.vector_plots
-from utils.drawing.heat_maps import HeatMap, heat_map_figure, number, signed, wrapped
+from utils.drawing.heat_maps import HeatMap, heat_map_figure, wrapped
 from utils.drawing.vector_plots import LABEL_BOX, Course, Courses, course_figure, label_offsets
 from utils.errors import UserError
 from utils.files.subsets import ranges
+from utils.text.numbers import rounded, six_digits
 from utils.vectors.similarity import (
     cosine_matrix,
     layers_like,
@@ -381,9 +382,14 @@ def test_neighbours_and_layers_like_the_middle() -> None:
 
 def test_numbers_as_they_are_written() -> None:
     assert ranges([9, 0, 1, 2, 4, 11, 10, 2]) == "0-2,4,9-11" and ranges([]) == ""
-    assert [number(v) for v in (1, -0.0, 1 / 3, np.nan)] == ["1.000000", "0.000000", "0.333333", ""]
+    assert [six_digits(v) for v in (1, -0.0, 1 / 3, np.nan)] == [
+        "1.000000",
+        "0.000000",
+        "0.333333",
+        "",
+    ]
     minus, dash = "\N{MINUS SIGN}", "\N{EN DASH}"
-    assert [signed(v) for v in (0.5, -0.123, -0.001, np.nan)] == [
+    assert [rounded(v) for v in (0.5, -0.123, -0.001, np.nan)] == [
         "0.50",
         f"{minus}0.12",
         "0.00",

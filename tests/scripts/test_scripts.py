@@ -393,11 +393,11 @@ def test_show_tokens(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_strongest_layer() -> None:
-    from utils.files.paths import ResultName
+    from utils.files.paths import Variant
     from utils.scores.subjects import strongest
     from utils.scores.tables import ScoreTable
 
-    table = ScoreTable(ResultName(0, 0.0, "x", "ab"))
+    table = ScoreTable(Variant("ab"))
     for layer, effect in ((3, 0.1), (5, 0.3), (7, -0.4)):
         for multiplier in (-1.0, 0.0, 1.0):
             table.scores[layer, multiplier] = np.full(4, 0.5 + effect * multiplier)

@@ -10,9 +10,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from utils.cli.flag_values import NEGATIVE_NUMBER, LayersAction, layer_range, positive_int
+from utils.cli.flag_values import (
+    NEGATIVE_NUMBER,
+    LayersAction,
+    layer_range,
+    positive_int,
+    strengths,
+)
+from utils.data.evaluation import MMLU_FULL, TESTS
 from utils.errors import UserError
-from utils.files.paths import REPOSITORY, Paths, check_root
+from utils.files.file_system import check_root
+from utils.files.paths import REPOSITORY, Paths, Variant
 from utils.models import labels
 from utils.models.choice import ModelChoice, ModelShape, check_access, choose_model, read_shape
 from utils.text.listing import numbered
@@ -176,14 +184,7 @@ def add_limit_argument(parser: argparse.ArgumentParser, help: str) -> None:
 def add_type_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--type",
-        choices=[
-            "ab",
-            "open_ended",
-            "truthful_qa",
-            "mmlu",
-            "bundled_misconceptions",
-            "bundled_knowledge",
-        ],
+        choices=[test.type for test in TESTS.values() if test.full_form_of is None],
         default="ab",
         help="kind of test (default: ab)",
     )
@@ -198,9 +199,11 @@ def test_type(args: argparse.Namespace) -> str:
     Raises:
         UserError: --mmlu_full with another type.
     """
-    if args.mmlu_full and args.type != "mmlu":
-        raise UserError("--mmlu_full goes with --type mmlu")
-    return "mmlu_full" if args.mmlu_full else str(args.type)
+    if not args.mmlu_full:
+        return str(args.type)
+    if args.type != MMLU_FULL.full_form_of:
+        raise UserError(f"--mmlu_full goes with --type {MMLU_FULL.full_form_of}")
+    return MMLU_FULL.type
 
 
 def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
@@ -229,14 +232,17 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def variant_parts(args: argparse.Namespace) -> dict[str, Any]:
-    """The parts of a result's name that these flags set (the weights' part is the model's)."""
-    return {
-        "type": test_type(args),
-        "system_prompt": args.system_prompt,
-        "override_vector": args.override_vector,
-        "override_vector_model": labels.last_part(args.override_vector_model),
-    }
+def variant_of(args: argparse.Namespace, choice: ModelChoice) -> Variant:
+    """What the results of this command line have in common (the weights' part is the model's)."""
+    return Variant(
+        type=test_type(args),
+        system_prompt=args.system_prompt,
+        override_vector=args.override_vector,
+        override_vector_model=labels.last_part(args.override_vector_model),
+        limit=args.limit,
+        unit=strengths(args)[0],
+        **choice.result_parts(),
+    )
 
 
 def add_show_tokens_argument(parser: argparse.ArgumentParser) -> None:

@@ -5,29 +5,28 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from utils.cli import commands
 from utils.cli.arguments import test_type
-from utils.files.paths import Paths, ResultName
+from utils.files.paths import Paths, Variant
 from utils.files.subsets import ranges
 from utils.models.labels import model_of
-from utils.scores.cells import CELL_PARTS, Selection
+from utils.scores.cells import Selection
 from utils.text.listing import numbered, shortened
 from utils.weights.named import BUNDLED, find_label
 
 
-def _model_flags(name: ResultName) -> str:
-    """The flags that choose the model of a result, as far as its name tells, and its try."""
-    if name.model is None:
-        flags = f"--model_size {name.model_size}"
-        base = bool(name.use_base_model)
+def _model_flags(variant: Variant) -> str:
+    """The flags that choose the model of results, as far as their names tell, and their try."""
+    if variant.model is None:
+        flags = f"--model_size {variant.model_size}"
+        base = bool(variant.use_base_model)
     else:
-        label, base = name.model.removesuffix("_base"), name.model.endswith("_base")
+        label, base = variant.model.removesuffix("_base"), variant.model.endswith("_base")
         named = find_label(label)
         flags = f"--model {named.name if named else shlex.quote(label)}"
     flags += " --use_base_model" if base else ""
-    return flags if name.limit is None else f"{flags} --limit {name.limit}"
+    return flags if variant.limit is None else f"{flags} --limit {variant.limit}"
 
 
 def take_only_model(args: argparse.Namespace, ids: Iterable[str], paths: Paths) -> str | None:
@@ -44,16 +43,10 @@ def take_only_model(args: argparse.Namespace, ids: Iterable[str], paths: Paths) 
     if args.model or args.model_size or args.use_base_model:
         return None
     kind = test_type(args)
-    names = (n for b in ids for n in paths.results_of(b) if n.type == kind)
     models = {
-        replace(
-            ResultName(0, 0.0, "", kind),
-            model=n.model,
-            model_size=n.model_size,
-            use_base_model=n.use_base_model,
-        )
-        for n in names
-        if n.limit == args.limit
+        Variant(kind, model=v.model, model_size=v.model_size, use_base_model=v.use_base_model)
+        for v in _variants(ids, kind, paths)
+        if v.limit == args.limit
     }
     if len(models) != 1 or (only := models.pop()).model == BUNDLED.label:
         return None
@@ -67,21 +60,21 @@ def take_only_model(args: argparse.Namespace, ids: Iterable[str], paths: Paths) 
 
 
 def nothing_message(
-    args: argparse.Namespace, base: ResultName, label: str, ids: Iterable[str], paths: Paths
+    args: argparse.Namespace, base: Variant, label: str, ids: Iterable[str], paths: Paths
 ) -> str:
     """Why there is nothing to plot: only another model's results, or none at all.
 
     Args:
         args: the command line.
-        base: the parts of the names that were looked for.
+        base: what was looked for.
         label: the model, for people.
         ids: the behaviours that were looked for.
         paths: where.
     """
     limit = "" if args.limit is None else f" and --limit {args.limit}"
     text = f"no results of type {args.type} for {label}{limit} in {paths.artifacts / 'results'}"
-    names = [n for b in ids for n in paths.results_of(b) if n.type == base.type]
-    others = sorted({_model_flags(n) for n in names} - {_model_flags(base)})
+    found = _variants(ids, base.type, paths)
+    others = sorted({_model_flags(variant) for variant in found} - {_model_flags(base)})
     if others:
         return f"{text}\nThere are some of another model or try: {shortened(others, '; ')}"
     where = commands.model_flags(args) + commands.folder_flags(args)
@@ -96,8 +89,8 @@ def not_these_message(selections: Sequence[Selection], hint: str | None) -> str:
     there = sorted({cell for s in selections for cell in s.whole})
     layers, strengths = ranges(n for n, _ in there), sorted({s for _, s in there})
     return (
-        f"no results at the layers and {selections[0].name.unit}s asked for; there are layers "
-        f"{layers}, {selections[0].name.unit}s {shortened(f'{s:g}' for s in strengths)}"
+        f"no results at the layers and {selections[0].variant.unit}s asked for; there are layers "
+        f"{layers}, {selections[0].variant.unit}s {shortened(f'{s:g}' for s in strengths)}"
         + (f"\n{hint}" if hint else "")
     )
 
@@ -111,25 +104,24 @@ def unjudged_message(args: argparse.Namespace, label: str) -> str:
 
 
 def missing_hint(
-    args: argparse.Namespace, base: ResultName, found: Sequence[Selection], paths: Paths
+    args: argparse.Namespace, base: Variant, found: Sequence[Selection], paths: Paths
 ) -> str | None:
     """One line with the command that makes what was asked for and could not be shown.
 
     Of layers only those that the model is known to have; of behaviours those that were asked for,
     or that there are results of.
     """
-    plain = base.stem(without=(*CELL_PARTS, "behavior"))
-    asked = [s for s in found if s.name.stem(without=(*CELL_PARTS, "behavior")) == plain]
+    asked = [s for s in found if s.variant.stem() == base.stem()]
     if not args.behaviors:
         asked = [s for s in asked if s.whole]
     has = {n for s in found for n, _ in s.whole} | _layers_with_vectors(asked, paths)
     lacking = [(s, cell) for s in asked for cell in s.missing if cell[0] in has]
     if not lacking:
         return None
-    ids = " ".join(dict.fromkeys(s.name.behavior for s, _ in lacking))
+    ids = " ".join(dict.fromkeys(s.behavior for s, _ in lacking))
     layers = numbered(sorted({n for _, (n, _) in lacking}))
     strengths = " ".join(f"{x:g}" for x in sorted({x for _, (_, x) in lacking}))
-    unit = lacking[0][0].name.unit
+    unit = lacking[0][0].variant.unit
     cells = "1 cell is" if len(lacking) == 1 else f"{len(lacking)} cells are"
     return (
         f"{cells} missing; make what is missing with: ./prompting_with_steering.py "
@@ -160,10 +152,15 @@ def _layers_with_vectors(found: Iterable[Selection], paths: Paths) -> set[int]:
     """Layers at which any behaviour has a vector under a name that the results' model may have."""
     layers: set[int] = set()
     for selection in found:
-        name = selection.name
-        label = model_of(name)
-        layers |= {n for n, model in paths.vectors_of(name.behavior) if model == label}
+        label = model_of(selection.variant)
+        layers |= {n for n, model in paths.vectors_of(selection.behavior) if model == label}
     return layers
+
+
+def _variants(ids: Iterable[str], kind: str, paths: Paths) -> set[Variant]:
+    """The variants of one type of test that some behaviours have results of."""
+    found = {name.variant for behavior in ids for name in paths.results_of(behavior)}
+    return {variant for variant in found if variant.type == kind}
 
 
 def _variant_flags(args: argparse.Namespace) -> str:

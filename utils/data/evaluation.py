@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from utils.data.items import (
     ABFields,
@@ -27,14 +24,32 @@ from utils.errors import UserError
 from utils.files.contents import read_json, read_verified
 from utils.files.json_files import check_writable
 from utils.files.paths import Paths
-from utils.stats import matching_share
 from utils.text.printable import printable
 
 if TYPE_CHECKING:
-    from utils.prompts.checks import Prompt
-    from utils.prompts.format import PromptFormat
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from utils.prompts.format import LetterPrompt, OpenPrompt, PromptFormat
 
 LETTERS = ("A", "B")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What scores there can be, and how they are shown.
+
+    Attributes:
+        level: lowest and highest possible score, both shown always.
+        change: changes up to this size, either way, are shown on an axis of no less.
+        chance: the score of a coin; ``None`` where there is none.
+        digits: of a score in a figure's text.
+    """
+
+    level: tuple[float, float]
+    change: float
+    chance: float | None
+    digits: int
 
 
 @dataclass(frozen=True)
@@ -48,7 +63,16 @@ class LetterTest:
         made_by: how to get that file.
         fields: the names of the question and of the two answers in that file.
         score_name: what its score is called in plots and tables.
+        of_behavior: its questions are each behaviour's own.
+        full_form_of: the type that a flag of its own changes into this one.
+        free_text: whether answers are texts; else probabilities of letters.
+        judged: whether scores come from a judge, into files of their own.
+        scale: of the scores.
     """
+
+    free_text: ClassVar[bool] = False
+    judged: ClassVar[bool] = False
+    scale: ClassVar[Scale] = Scale((0, 1), 0.05, 0.5, 3)
 
     type: str
     title: str
@@ -56,6 +80,8 @@ class LetterTest:
     made_by: str
     fields: ABFields
     score_name: str
+    of_behavior: bool = False
+    full_form_of: str | None = None
 
     def load(self, paths: Paths, behavior: str, limit: int | None) -> Items[ABItem]:
         """The questions, every one checked.
@@ -65,6 +91,16 @@ class LetterTest:
         """
         path = self.data(paths, behavior)
         return load_ab_items(path, made_by=self.made_by, names=self.fields, limit=limit)
+
+    def prompts(
+        self, items: Sequence[ABItem | OpenItem], prompt_format: PromptFormat
+    ) -> Sequence[LetterPrompt]:
+        """One prompt for each question.
+
+        Raises:
+            UserError: the tokenizer merges or splits an answer's letter.
+        """
+        return [prompt_format.letter_prompt(item.question, LETTERS) for item in items]
 
     def row(self, item: Row, a_prob: float, b_prob: float) -> LetterRow:
         """One row of a result file (the fields as they are in the question's file)."""
@@ -80,6 +116,11 @@ class LetterTest:
         Raises:
             UserError: a row without the fields or with values that are no probabilities.
         """
+        # numpy, which --help does without
+        import numpy as np
+
+        from utils.stats import matching_share
+
         values = []
         for number, row in enumerate(rows, 1):
             try:
@@ -98,23 +139,36 @@ class LetterTest:
             return None
         return [str(row.get("category", "")) for row in rows]
 
-    def within_ab(self, rows: Sequence[Row]) -> NDArray[np.bool_]:
-        """Which rows have A or B as their matching letter, shape (rows,)."""
-        return np.array([answer_letter(row[self.fields.matching]) in LETTERS for row in rows])
+    def letters(self, rows: Sequence[Row]) -> list[str | None]:
+        """The letter of the matching answer of every row."""
+        return [answer_letter(row[self.fields.matching]) for row in rows]
+
+    def within_ab(self, rows: Sequence[Row]) -> list[bool]:
+        """Which rows have A or B as their matching letter."""
+        return [letter in LETTERS for letter in self.letters(rows)]
 
     def beyond_ab(self, rows: Sequence[Row]) -> int:
         """Number of rows whose matching letter is neither A nor B; each counts 0."""
-        return int((~self.within_ab(rows)).sum())
+        return self.within_ab(rows).count(False)
 
 
 @dataclass(frozen=True)
 class OpenTest:
-    """A test in which the model answers freely; a judge scores the answers later."""
+    """A test in which the model answers freely; a judge scores the answers later.
+
+    Attributes: see :class:`LetterTest`.
+    """
+
+    free_text: ClassVar[bool] = True
+    judged: ClassVar[bool] = True
+    scale: ClassVar[Scale] = Scale((0, 10), 1.0, None, 1)
 
     type: str = "open_ended"
     title: str = "Open-ended answers"
     score_name: str = "judge's score (0 to 10)"
     made_by: str = "Each behaviour's tests belong there; --datasets_dir names another data folder."
+    of_behavior: bool = True
+    full_form_of: str | None = None
 
     def data(self, paths: Paths, behavior: str) -> Path:
         return paths.test_data(behavior, "open_ended")
@@ -127,12 +181,20 @@ class OpenTest:
         """
         return load_open_items(self.data(paths, behavior), made_by=self.made_by, limit=limit)
 
+    def prompts(
+        self, items: Sequence[ABItem | OpenItem], prompt_format: PromptFormat
+    ) -> Sequence[OpenPrompt]:
+        """One prompt for each question."""
+        return [prompt_format.open_prompt(item.question) for item in items]
+
     def scores(self, rows: Sequence[Row], where: str) -> NDArray[np.float64]:
         """The judge's score of every row, shape (rows,); NaN where it is missing.
 
         Raises:
             UserError: a row that has not been judged, or whose score is none from 0 to 10.
         """
+        import numpy as np
+
         values = []
         for number, row in enumerate(rows, 1):
             if "score" not in row:
@@ -141,8 +203,11 @@ class OpenTest:
             if score is None:
                 values.append(np.nan)
                 continue
-            known = isinstance(score, int | float) and not isinstance(score, bool)
-            if not (known and 0 <= score <= 10):
+            if (
+                isinstance(score, bool)
+                or not isinstance(score, int | float)
+                or not 0 <= score <= 10
+            ):
                 raise UserError(
                     f"{where}, row {number}: the score must be a number from 0 to 10, or null "
                     f"where it is missing, not {printable(repr(score), 40)}"
@@ -152,6 +217,14 @@ class OpenTest:
 
     def categories(self, rows: Sequence[Row]) -> None:
         """Open-ended questions have no categories."""
+
+    def letters(self, rows: Sequence[Row]) -> list[str | None]:
+        """No answer has a letter."""
+        return [None] * len(rows)
+
+    def within_ab(self, rows: Sequence[Row]) -> list[bool]:
+        """No row is to be left out for its letter."""
+        return [True] * len(rows)
 
     def beyond_ab(self, rows: Sequence[Row]) -> int:
         """No letters, so none beyond A and B."""
@@ -165,7 +238,9 @@ _DOWNLOAD = (
 )
 
 
-def _choice_test(type: str, title: str, folder: str, file: str, made_by: str) -> LetterTest:
+def _choice_test(
+    type: str, title: str, folder: str, file: str, made_by: str, full_form_of: str | None = None
+) -> LetterTest:
     return LetterTest(
         type=type,
         title=title,
@@ -173,6 +248,7 @@ def _choice_test(type: str, title: str, folder: str, file: str, made_by: str) ->
         made_by=made_by,
         fields=_CHOICE_FIELDS,
         score_name="P(correct answer)",
+        full_form_of=full_form_of,
     )
 
 
@@ -183,7 +259,9 @@ AB = LetterTest(
     made_by="Each behaviour's tests belong there; --datasets_dir names another data folder.",
     fields=ABFields(),
     score_name="P(matching answer)",
+    of_behavior=True,
 )
+MMLU_FULL = _choice_test("mmlu_full", "MMLU", "mmlu", "mmlu_full", _DOWNLOAD, full_form_of="mmlu")
 # The stand-ins are this project's own and have names of their own wherever they appear, so that
 # their scores can never be taken for those of the benchmarks.
 CHOICE_TESTS = (
@@ -201,7 +279,7 @@ CHOICE_TESTS = (
         "mmlu",
         f"{_DOWNLOAD},\nor use this project's own stand-in: --type bundled_knowledge",
     ),
-    _choice_test("mmlu_full", "MMLU", "mmlu", "mmlu_full", _DOWNLOAD),
+    MMLU_FULL,
     _choice_test(
         "bundled_misconceptions",
         "this project's 102 misconceptions (not TruthfulQA)",
@@ -219,20 +297,7 @@ CHOICE_TESTS = (
 )
 OPEN_ENDED = OpenTest()
 LETTER_TESTS = {test.type: test for test in (AB, *CHOICE_TESTS)}
-TESTS: dict[str, Test] = {**LETTER_TESTS, OPEN_ENDED.type: OPEN_ENDED}
-
-
-def make_prompts(
-    test: Test, items: Sequence[ABItem | OpenItem], prompt_format: PromptFormat
-) -> Sequence[Prompt]:
-    """One prompt for each question.
-
-    Raises:
-        UserError: the tokenizer merges or splits an answer's letter.
-    """
-    if isinstance(test, OpenTest):
-        return [prompt_format.open_prompt(item.question) for item in items]
-    return [prompt_format.letter_prompt(item.question, LETTERS) for item in items]
+TESTS: dict[str, Test] = {test.type: test for test in (AB, OPEN_ENDED, *CHOICE_TESTS)}
 
 
 def read_results(path: Path) -> Items[Row]:

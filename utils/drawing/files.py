@@ -1,4 +1,4 @@
-"""The files of a figure: always a PNG, and vector formats beside it where they are asked for.
+"""The files of a figure: a PNG, vector formats where they are asked for, and its numbers.
 
 Which ones is set once, by the script, around everything that it draws: no matplotlib here.
 """
@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
+
+from utils.files.durable import write_bytes
 
 PNG = "png"
 FORMATS = (PNG, "pdf", "svg")
@@ -47,3 +49,20 @@ def written_as(formats: Sequence[str]) -> Iterator[None]:
 def pictures(path: Path) -> list[Path]:
     """The files of the figure whose PNG is ``path``, that first."""
     return [path.with_suffix(f".{name}") for name in _formats.get()]
+
+
+def write_numbers(picture: Path, txt: bytes, tex: bytes | None = None) -> list[Path]:
+    """Put the numbers of a figure beside it.
+
+    Args:
+        picture: its PNG, which is there already if it has one.
+        txt: all its numbers, tab-separated.
+        tex: the table of it that a paper would have.
+
+    Returns:
+        All files of the figure.
+    """
+    texts = {".txt": txt} | ({} if tex is None else {".tex": tex})
+    for suffix, data in texts.items():
+        write_bytes(picture.with_suffix(suffix), data)
+    return [*pictures(picture), *map(picture.with_suffix, texts)]

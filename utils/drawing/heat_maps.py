@@ -1,4 +1,4 @@
-"""Heat maps of cosines, and the same numbers as a tab-separated matrix."""
+"""Heat maps of cosines."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.drawing.plotting import COLUMN_WIDTH, drawing, save_figure
-from utils.drawing.style import STYLE, Axes
+from utils.drawing.plotting import COLUMN_WIDTH, drawing, finish
+from utils.drawing.style import Axes
+from utils.text.numbers import rounded
 from utils.vectors.similarity import Array
 
 # Blue and red at the same lightness, white between: told apart by colour-blind readers.
@@ -35,14 +36,6 @@ class HeatMap:
     axis: str = ""
 
 
-def signed(value: float, digits: int = 2) -> str:
-    """A number with a true minus, and never a minus before zero; a dash where undefined."""
-    if np.isnan(value):
-        return "\N{EN DASH}"
-    text = f"{value:.{digits}f}"
-    return text.replace("-", "\N{MINUS SIGN}") if float(text) else text.lstrip("-")
-
-
 def heat_map_figure(content: HeatMap, path: Path) -> None:
     """Draw a heat map from -1 to 1, centred at 0; written whole or not at all.
 
@@ -63,8 +56,7 @@ def heat_map_figure(content: HeatMap, path: Path) -> None:
         bar.set_label("cosine similarity")
         bar.outline.set_visible(False)
         axes.spines[:].set_visible(False)
-        figure.suptitle(content.title, fontsize=STYLE["axes.titlesize"], x=0.02, ha="left")
-        save_figure(figure, path)
+        finish(figure, path, content.title)
 
 
 def _number_axes(axes: Axes, content: HeatMap) -> None:
@@ -86,7 +78,7 @@ def _name_axes(axes: Axes, content: HeatMap) -> None:
     axes.tick_params(labelsize=size)
     for (row, column), value in np.ndenumerate(content.values):
         color = "white" if abs(value) > 0.6 else "black"
-        text = signed(value, 2 if count <= 12 else 1)
+        text = rounded(value, 2 if count <= 12 else 1)
         axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
 
 
@@ -98,27 +90,3 @@ def wrapped(label: str, width: int = 20) -> str:
             lines.append("")
         lines[-1] += part
     return "\n".join(line.strip() for line in lines)
-
-
-def matrix_text(corner: str, labels: Sequence[str], values: Array) -> bytes:
-    """A matrix as tab-separated lines with a header; a value that is NaN is an empty field.
-
-    Args:
-        corner: the head of the first column.
-        labels: of rows and columns, length n.
-        values: shape (n, n).
-    """
-    lines = ["\t".join([corner, *labels])]
-    for label, row in zip(labels, values, strict=True):
-        lines.append("\t".join([label, *map(number, row)]))
-    return ("\n".join(lines) + "\n").encode()
-
-
-def columns_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
-    """Rows of fields as tab-separated lines with a header."""
-    return ("\n".join("\t".join(row) for row in [header, *rows]) + "\n").encode()
-
-
-def number(value: float) -> str:
-    """A number of a ``.txt``: six digits after the point; empty where undefined."""
-    return "" if np.isnan(value) else f"{value + 0.0:.6f}"

@@ -23,6 +23,7 @@ from utils.drawing.plotting import (
 )
 from utils.drawing.style import STYLE, Axes, Figure, MaxNLocator
 from utils.stats import Estimate
+from utils.text.numbers import true_minus
 
 STACKED_HEIGHT = 1.9
 
@@ -212,7 +213,7 @@ def _draw(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
         axes.update_datalim([(0, y) for y in panel.least], updatex=False)
         axes.autoscale_view()
     if panel.x_ticks:
-        ticks = [f"{x:g}".replace("-", "\N{MINUS SIGN}") for x in panel.x_ticks]
+        ticks = [true_minus(f"{x:g}") for x in panel.x_ticks]
         axes.set_xticks(list(panel.x_ticks), ticks)
     elif panel.whole_x:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))

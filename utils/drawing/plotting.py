@@ -67,12 +67,23 @@ def save_figure(figure: Figure, path: Path) -> None:
         write_bytes(other, _picture(figure, other.suffix[1:]))
 
 
-def finish(figure: Figure, path: Path, title: str = "", note: str = "") -> None:
-    """Title above (unless a legend bears it), note below, and the file."""
+def draw_title(figure: Figure, title: str) -> None:
+    """A title above everything, unless a legend bears it."""
     if title and not any(legend.get_title().get_text() == title for legend in figure.legends):
         figure.suptitle(title, fontsize=STYLE["axes.titlesize"], x=0.02, ha="left")
+
+
+def finish(figure: Figure, path: Path, title: str = "", note: str = "") -> None:
+    """Title above, note below, and the file."""
+    draw_title(figure, title)
     draw_note(figure, note)
     save_figure(figure, path)
+
+
+def finished(figure: Figure, title: str) -> bytes:
+    """A figure under its title as PNG, for where there is no file."""
+    draw_title(figure, title)
+    return png(figure)
 
 
 def wrapped(text: str, inches: float, size: float = STYLE["font.size"]) -> str:
@@ -110,6 +121,20 @@ def draw_legend(
         borderaxespad=0.2,
     )
     figure.set_figheight(figure.get_figheight() + 0.17 * rows)
+
+
+def draw_legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """A legend below everything, in as many columns as the longest label leaves room for."""
+    widest = max(map(len, labels))
+    columns = 1 if widest > 45 else 2 if widest > 25 else 3
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def draw_legend_beside(
+    figure: Figure, handles: Sequence[Any], labels: Sequence[str], title: str
+) -> None:
+    """A legend at the right of everything, one entry a line."""
+    figure.legend(handles, labels, title=title, loc="outside right upper", frameon=False)
 
 
 def draw_note(figure: Figure, text: str) -> None:

@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from utils.drawing.plotting import COLORS, COLUMN_WIDTH, MARKERS, PAGE_WIDTH, drawing, save_figure
+from utils.drawing.plotting import (
+    COLORS,
+    COLUMN_WIDTH,
+    MARKERS,
+    PAGE_WIDTH,
+    draw_legend_below,
+    draw_title,
+    drawing,
+    finish,
+)
 from utils.drawing.style import STYLE, Axes, Figure, LogFormatter, MaxNLocator
 from utils.vectors.similarity import Array
 
@@ -76,9 +85,8 @@ def course_figure(
         if not log:
             places[0].set_ylim(*_cosine_limits(panels))
         figure.supylabel(y_label, fontsize=STYLE["font.size"])
-        figure.suptitle(title, fontsize=STYLE["axes.titlesize"], x=0.02, ha="left")
         _legend(figure, [line for panel in panels for line in panel.lines], places, len(panels))
-        save_figure(figure, path)
+        finish(figure, path, title)
 
 
 def _cosine_limits(panels: Sequence[Courses]) -> tuple[float, float]:
@@ -147,8 +155,7 @@ def _legend(figure: Figure, lines: Sequence[Course], places: Sequence[Axes], use
     if used < len(places) and widest <= 40:
         places[-1].legend(handles, names, loc="center", frameon=False)
         return
-    columns = 1 if widest > 45 else 2 if widest > 25 else 3
-    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
+    draw_legend_below(figure, handles, names)
 
 
 def plane_figure(
@@ -179,7 +186,7 @@ def plane_figure(
         bar.locator = MaxNLocator(integer=True, steps=[1, 2, 5, 10])
         bar.update_ticks()
         bar.outline.set_visible(False)
-        figure.suptitle(title, fontsize=STYLE["axes.titlesize"], x=0.02, ha="left")
+        draw_title(figure, title)
         # Places of labels depend on where the layout puts the points.
         figure.draw_without_rendering()
         pixels = axes.transData.transform(points) * 72 / figure.dpi
@@ -195,7 +202,7 @@ def plane_figure(
                 fontsize=LABEL_SIZE,
                 arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "#909090"} if far else None,
             )
-        save_figure(figure, path)
+        finish(figure, path)
 
 
 def label_offsets(points: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +17,13 @@ from utils.drawing.activation_plots import (
     draw_answers,
     draw_variance,
 )
+from utils.drawing.files import write_numbers
 from utils.drawing.line_plots import Line, Panel, line_figure
 from utils.drawing.plotting import COLUMN_WIDTH, PAGE_WIDTH, draw_legend, drawing, finish
-from utils.files.durable import write_bytes
 from utils.files.paths import Paths
 from utils.files.subsets import ranges
 from utils.stats import Estimate
-from utils.text.number_tables import text_table
+from utils.text.number_tables import tab_separated, text_table
 
 Letters = Sequence[tuple[str, str]]
 Measured = Mapping[int, LayerMeasures]
@@ -98,7 +98,7 @@ class ActivationFigures:
             title = f"{self.names[source.behavior]}, layer {layer}"
             draw_legend(figure, *answer_entries(grid[0, 0], source.letters), title)
             finish(figure, path, title, self._note([source]))
-        self._finish(path, component_table({layer: measures}, source.letters, both=True))
+        write_numbers(path, component_table({layer: measures}, source.letters, both=True))
 
     def page(self, source: Source, measured: Measured, view: View) -> None:
         """All layers' scatters on one page; the shares of PC1 and PC2 beside each title."""
@@ -128,7 +128,7 @@ class ActivationFigures:
             explained = "above each panel the shares of PC1 and PC2 in the variance"
             finish(figure, path, title, f"{self._note([source])}; {explained}")
         text = component_table(measured, source.letters, view)
-        self._finish(path, text)
+        write_numbers(path, text)
 
     def separation(self, source: Source, measured: Measured) -> None:
         """How well held-out pairs are told apart at every layer; of one layer the text only."""
@@ -136,7 +136,7 @@ class ActivationFigures:
         path = self._path(f"separation{chosen_layers(source)}", source.behavior)
         if len(measured) > 1:
             line_figure([panel], path, note=self._note([source], intervals=True))
-        self._finish(path, text_table(["layer", "measure"], rows))
+        write_numbers(path, text_table(["layer", "measure"], rows))
 
     def separations(self, shown: Sequence[tuple[Source, Measured]]) -> None:
         """The same of several behaviours at the same layers, a panel each."""
@@ -151,7 +151,7 @@ class ActivationFigures:
         if several:
             note = self._note([source for source, _ in shown], intervals=True)
             line_figure(panels, path, note=note)
-        self._finish(path, text_table(["behavior", "layer", "measure"], rows))
+        write_numbers(path, text_table(["behavior", "layer", "measure"], rows))
 
     def variance(self, source: Source, measured: Measured) -> None:
         """What the variance comes from at every layer; of one layer the text only."""
@@ -175,7 +175,7 @@ class ActivationFigures:
             found += [getattr(measures.parts, name) for name in PARTS]
             rows.append([str(layer), *("-" if s is None else f"{s:.6f}" for s in found)])
         header = ["layer", *SHARES, *(f"part_{name}" for name in PARTS)]
-        self._finish(path, table(header, rows))
+        write_numbers(path, tab_separated(header, rows))
 
     def _separation_panel(self, source: Source, measured: Measured) -> tuple[Panel, Rows]:
         lines: list[Line] = []
@@ -204,9 +204,6 @@ class ActivationFigures:
 
     def _path(self, start: str, behavior: str | None = None) -> Path:
         return self.paths.figure(f"{start}_model={self.model}", behavior)
-
-    def _finish(self, picture: Path, text: bytes) -> None:
-        write_bytes(picture.with_suffix(".txt"), text)
 
 
 def chosen_layers(source: Source) -> str:
@@ -238,9 +235,4 @@ def component_table(
                 keys += [f"{value:.6g}" for value in coordinates[place]]
                 keys += [f"{share:.6f}" for share in shares]
             rows.append(keys)
-    return table([*COMPONENTS, *(REMOVED if both else ())], rows)
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
-    """Tab-separated lines below a header."""
-    return "".join("\t".join(line) + "\n" for line in [header, *rows]).encode()
+    return tab_separated([*COMPONENTS, *(REMOVED if both else ())], rows)

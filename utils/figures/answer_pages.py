@@ -14,12 +14,12 @@ from typing import Any
 
 from utils.data.evaluation import read_results
 from utils.figures.album import Album, Job
-from utils.files.paths import MULTIPLIER, Paths, ResultName
-from utils.scores.cells import CELL_PARTS, Cell, Selection, cells_of
+from utils.files.paths import MULTIPLIER, Cell, Paths, Variant
+from utils.scores.cells import Selection, cells_of
 from utils.scores.loops import marked
 from utils.scores.summary import ends_properly
 from utils.text.number_tables import one_line
-from utils.text.terminal_tables import signed
+from utils.text.numbers import signed
 
 WIDTH = 88
 
@@ -56,12 +56,16 @@ def fenced(text: str) -> str:
 
 
 def write_pages(
-    name: ResultName, cells: Sequence[Cell], questions: Sequence[str], album: Album[Paths]
+    behavior: str,
+    variant: Variant,
+    cells: Sequence[Cell],
+    questions: Sequence[str],
+    album: Album[Paths],
 ) -> None:
     """Write the page of each layer, with all strengths that there are results of.
 
     Args:
-        name: what the results have in common (layer and strength are replaced).
+        behavior, variant: whose results.
         cells: those that were asked for: their layers have pages.
         questions: results of others than these are left out.
         album: what writes it, where there is anything new.
@@ -69,36 +73,35 @@ def write_pages(
     Raises:
         UserError: a damaged result, or a page in place that shows results which are gone.
     """
-    found = cells_of(name, album.paths.results_of(name.behavior))
+    found = cells_of(variant, album.paths.results_of(behavior))
     jobs = []
     for layer in sorted({layer for layer, _ in cells}):
         rows = {}
         for cell in sorted(cell for cell in found if cell[0] == layer):
-            selection = Selection(name, frozenset(found), (cell,))
+            selection = Selection(behavior, variant, frozenset(found), (cell,))
             read = read_results(album.paths.result(selection.at(cell)))
             if [str(row.get("question")) for row in read] == list(questions):
                 rows[cell] = read
         if rows:
-            jobs.append(_job(name, layer, rows, album.paths))
+            jobs.append(_job(Selection(behavior, variant, frozenset(rows), tuple(rows)), rows))
     album.draw(album.pending(jobs), lambda aside: aside)
 
 
-def _job(
-    name: ResultName, layer: int, rows: Mapping[Cell, Sequence[Mapping[str, Any]]], paths: Paths
-) -> Job[Paths]:
-    selection = Selection(name, frozenset(rows), tuple(rows))
-    kind = "answers" if name.unit == MULTIPLIER else f"answers_{name.unit}s"
-    stem = f"{kind}_layer={layer}_{name.stem(without=(*CELL_PARTS, 'behavior'))}"
-    title = f"{name.behavior}, layer {layer}\n{name.stem(without=(*CELL_PARTS, 'behavior'))}"
+def _job(selection: Selection, rows: Mapping[Cell, Sequence[Mapping[str, Any]]]) -> Job[Paths]:
+    """The page of the one layer of some cells."""
+    behavior, variant, layer = selection.behavior, selection.variant, selection.cells[0][0]
+    kind = "answers" if variant.unit == MULTIPLIER else f"answers_{variant.unit}s"
+    stem = f"{kind}_{variant.stem(layer)}"
+    title = f"{behavior}, layer {layer}\n{variant.stem()}"
     titled = {
-        f"{name.unit} {signed(strength)}" if strength else "unsteered": found
+        f"{variant.unit} {signed(strength)}" if strength else "unsteered": found
         for (_, strength), found in rows.items()
     }
 
     def write(aside: Paths) -> None:
-        place: Path = aside.figure(stem, name.behavior, ".md")
+        place: Path = aside.figure(stem, behavior, ".md")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(page(title, titled))
 
     hashes = {selection.item(c): found.sha256[:16] for c, found in rows.items()}  # type: ignore[attr-defined]
-    return Job(stem, {selection.group: hashes}, write, name.behavior)
+    return Job(stem, {selection.group: hashes}, write, behavior)

@@ -20,6 +20,7 @@ from utils.figures.score_panels import (
 from utils.scores.question_groups import Row, rows_of
 from utils.scores.tables import ScoreTable
 from utils.stats import FEWEST, Estimate
+from utils.text.number_tables import tabular
 
 
 @dataclass(frozen=True)
@@ -165,12 +166,7 @@ def verdicts(table: ScoreTable, layer: int) -> bytes:
     """LaTeX: rows of the figure that got better, worse or stayed the same; those too small."""
     base = table.base(layer)
     groups = rows_of(table.categories or [])
-    lines = [
-        r"\begin{tabular}{rccrrrr}",
-        r"\toprule",
-        rf"{table.name.unit} & mean over categories & change & better & worse & same & too few \\",
-        r"\midrule",
-    ]
+    rows = []
     for strength in sorted(s for n, s in table.scores if n == layer):
         cell = (layer, strength)
         mean, change = table.score(cell), table.change(cell, base)
@@ -178,9 +174,9 @@ def verdicts(table: ScoreTable, layer: int) -> bytes:
         sure = [e for e in each if e is not None and e.has_interval]
         better, worse = sum(e.low > 0 for e in sure), sum(e.high < 0 for e in sure)
         if mean is not None and change is not None:
-            lines.append(
-                rf"${strength:g}$ & {mean.mean:.3f} & ${change.mean:+.3f}$ "
-                rf"[{change.low:+.3f}, {change.high:+.3f}] & {better} & {worse} & "
-                rf"{len(sure) - better - worse} & {len(each) - len(sure)} \\"
-            )
-    return ("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n").encode()
+            interval = f"[{change.low:+.3f}, {change.high:+.3f}]"
+            counts = (better, worse, len(sure) - better - worse, len(each) - len(sure))
+            effect = f"${change.mean:+.3f}$ {interval}"
+            rows.append([f"${strength:g}$", f"{mean.mean:.3f}", effect, *map(str, counts)])
+    header = [table.variant.unit, "mean over categories", "change"]
+    return tabular("rccrrrr", [*header, "better", "worse", "same", "too few"], rows)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from behaviors import Behavior
 from utils.data.evaluation import Test
 from utils.drawing.category_plots import category_figure
-from utils.drawing.files import pictures
+from utils.drawing.files import write_numbers
 from utils.drawing.line_plots import Line, Panel, line_figure, stacked_figure
 from utils.figures.category_figures import behavior_plot, category_plot, verdicts
 from utils.figures.score_panels import (
@@ -20,14 +19,11 @@ from utils.figures.score_panels import (
     counted_from,
     known,
     line_of,
-    signed,
     strength_cells,
     strength_colors,
     strength_label,
 )
-from utils.files.durable import write_bytes
-from utils.files.paths import MULTIPLIER, Paths, ResultName, other_unit
-from utils.scores.cells import CELL_PARTS, VARIANT_PARTS
+from utils.files.paths import MULTIPLIER, Paths, Variant, other_unit
 from utils.scores.tables import (
     ScoreTable,
     extremes,
@@ -36,38 +32,27 @@ from utils.scores.tables import (
 )
 from utils.stats import Estimate
 from utils.text.number_tables import tex_table, text_table
-
-CELL = (*CELL_PARTS, "behavior")
+from utils.text.numbers import signed
 
 
 class Figures:
-    """Draws figures and keeps the list of what was written.
+    """Draws figures, each with its numbers beside it.
 
     Args:
         test: what was measured.
-        base: the parts of the results' names that all figures share; its unit is the figures'.
+        base: what the results of all figures have in common; its unit is the figures'.
         paths: where to write.
     """
 
-    def __init__(self, test: Test, base: ResultName, paths: Paths) -> None:
+    def __init__(self, test: Test, base: Variant, paths: Paths) -> None:
         self.test, self.base, self.paths = test, base, paths
         self.panels = ScorePanels(test)
         self.unit, self.other = base.unit, other_unit(base.unit)
-        self.written: list[Path] = []
 
-    def _stem(self, kind: str, name: ResultName, without: tuple[str, ...]) -> str:
+    def _stem(self, kind: str, variant: Variant, layer: int | None = None) -> str:
         """A figure's name; those of multipliers have the names that they had before doses."""
         kind += "" if self.unit == MULTIPLIER else f"_{self.unit}s"
-        return f"{kind}_{name.stem(without=without)}"
-
-    def _write_text(self, path: Path, suffix: str, data: bytes) -> None:
-        write_bytes(path.with_suffix(suffix), data)
-        self.written.append(path.with_suffix(suffix))
-
-    def _finish(self, path: Path, header: list[str], rows: Rows) -> None:
-        """The numbers of a figure that has just been saved at ``path``."""
-        self.written += pictures(path)
-        self._write_text(path, ".txt", text_table(header, rows))
+        return f"{kind}_{variant.stem(layer)}"
 
     def _note(self, shown: Sequence[Estimate], layer: int | None = None) -> str:
         """Model, layer and number of questions, with a score and without, of every figure."""
@@ -83,7 +68,7 @@ class Figures:
 
     def _title(self, text: str) -> str:
         # The questions are named where they are not the behaviour's own.
-        if self.test.type in ("ab", "open_ended"):
+        if self.test.of_behavior:
             return text
         return f"{text}: {self.test.title}" if text else self.test.title
 
@@ -92,19 +77,18 @@ class Figures:
         panels, rows = self.panels.over_strengths(tables, layer)
         if not panels:
             return
-        name = replace(self.base, layer=layer)
-        stem = f"{self.unit}s_{name.stem(without=('strength', 'behavior', *VARIANT_PARTS))}"
-        path = self.paths.figure(stem, behavior.id)
+        path = self.paths.figure(f"{self.unit}s_{self.base.plain().stem(layer)}", behavior.id)
         scores = [(keys, e) for keys, e in rows if keys[-1] == SCORE]
         title = self._title(f"{behavior.name}, layer {layer}")
         note = self._note([e for _, e in scores], layer)
         stacked_figure(panels, path, title=title, note=note)
-        self._finish(path, ["variant", self.unit, self.other, "quantity"], rows)
         ticks = list(dict.fromkeys(keys[1] for keys, _ in scores))
         cells = {(keys[0], keys[1]): estimate for keys, estimate in scores}
         labels = list(dict.fromkeys(keys[0] for keys, _ in scores))
         lines = [(label, [cells.get((label, t)) for t in ticks]) for label in labels]
-        self._write_text(path, ".tex", tex_table(self.unit, [f"${t}$" for t in ticks], lines))
+        tex = tex_table(self.unit, [f"${t}$" for t in ticks], lines)
+        header = ["variant", self.unit, self.other, "quantity"]
+        write_numbers(path, text_table(header, rows), tex)
 
     def all_multipliers(
         self, shown: Sequence[tuple[Behavior, Sequence[ScoreTable]]], layer: int
@@ -123,32 +107,31 @@ class Figures:
                 if changing:
                     panels[-1].y_label = self.panels.change_name(tables)
                 panels[-1].aside = self.panels.level_text(tables[0], [layer]) if changing else ""
-        name = replace(self.base, layer=layer)
-        without = ("strength", "behavior", *VARIANT_PARTS)
-        path = self.paths.figure(f"{self.unit.upper()}S_{name.stem(without=without)}")
+        path = self.paths.figure(f"{self.unit.upper()}S_{self.base.plain().stem(layer)}")
         title = self._title(f"Steered at layer {layer}")
         note = self._note([e for keys, e in rows if keys[-1] == SCORE], layer)
         line_figure(panels, path, title=title, note=note)
-        self._finish(path, ["behavior", "variant", self.unit, self.other, "quantity"], rows)
+        write_numbers(
+            path, text_table(["behavior", "variant", self.unit, self.other, "quantity"], rows)
+        )
 
     def all_changes(self, shown: Sequence[tuple[Behavior, ScoreTable]], layer: int) -> None:
         """Change of every behaviour's score at one layer, a point per strength."""
         plot, rows = behavior_plot(shown, layer, self.panels)
         if not rows:
             return
-        stem = self._stem("CHANGES", replace(self.base, layer=layer), ("strength", "behavior"))
-        path = self.paths.figure(stem)
+        path = self.paths.figure(self._stem("CHANGES", self.base, layer))
         note = self._note([e for _, e in rows], layer)
         category_figure(plot, self._title(f"Steered at layer {layer}"), path, note=note)
-        self._finish(path, ["behavior", self.unit, self.other], rows)
+        write_numbers(path, text_table(["behavior", self.unit, self.other], rows))
 
     def layers(self, behavior: Behavior, table: ScoreTable) -> None:
         """Change and score against layer, a line per strength."""
         panels, rows = self.panels.over_layers(table)
-        path = self.paths.figure(self._stem("LAYER_SWEEP", table.name, CELL), behavior.id)
+        path = self.paths.figure(self._stem("LAYER_SWEEP", table.variant), behavior.id)
         note = self._note([e for keys, e in rows if keys[-1] == SCORE])
         stacked_figure(panels, path, title=self._title(behavior.name), note=note)
-        self._finish(path, ["layer", self.unit, self.other, "quantity"], rows)
+        write_numbers(path, text_table(["layer", self.unit, self.other, "quantity"], rows))
 
     def variants(self, behavior: Behavior, tables: Sequence[ScoreTable]) -> None:
         """Change against layer, a line per variant, a panel per sign of the strength.
@@ -163,7 +146,7 @@ class Figures:
             for table in swept:
                 changes = layer_changes(table, strength)
                 if changes:
-                    label = variant_label(table.name)
+                    label = variant_label(table.variant)
                     lines.append(line_of(label, changes))
                     rows += [
                         ([label, f"{n:g}", *strength_cells(table, (int(n), strength))], e)
@@ -173,10 +156,10 @@ class Figures:
                 title = f"{behavior.name}, {self.unit} {signed(strength)}"
                 panels.append(self._over_layers(lines, swept, title))
         if panels:
-            stem = self._stem("VARIANTS", self.base, (*CELL, *VARIANT_PARTS))
+            stem = self._stem("VARIANTS", self.base.plain())
             path = self.paths.figure(stem, behavior.id)
             line_figure(panels, path, title=self._title(""), note=self._note([e for _, e in rows]))
-            self._finish(path, ["variant", "layer", self.unit, self.other], rows)
+            write_numbers(path, text_table(["variant", "layer", self.unit, self.other], rows))
 
     def _over_layers(self, lines: list[Line], tables: Sequence[ScoreTable], title: str) -> Panel:
         panel = self.panels.changes(lines, "layer", counted_from(tables), title)
@@ -205,23 +188,20 @@ class Figures:
                 panel.aside = self.panels.level_text(table, table.layers)
                 panels.append(panel)
         if panels:
-            path = self.paths.figure(self._stem("LAYER_SWEEPS", shown[0][1].name, CELL))
+            path = self.paths.figure(self._stem("LAYER_SWEEPS", shown[0][1].variant))
             line_figure(panels, path, title=self._title(""), note=self._note([e for _, e in rows]))
-            self._finish(path, ["behavior", "layer", self.unit, self.other], rows)
+            write_numbers(path, text_table(["behavior", "layer", self.unit, self.other], rows))
 
     def categories(self, behavior: Behavior, table: ScoreTable, layer: int) -> None:
         """Change of every category at one layer, a point per strength; better, worse or same."""
         content = category_plot(table, layer, self.panels)
-        name = replace(table.name, layer=layer)
-        path = self.paths.figure(
-            self._stem("categories", name, ("strength", "behavior")), behavior.id
-        )
+        path = self.paths.figure(self._stem("categories", table.variant, layer), behavior.id)
         title = self._title(f"{behavior.name}, layer {layer}")
         note = self._note(content.means, layer)
         category_figure(content.plot, title, path, note=f"{note}. {content.explained}")
-        self._finish(path, ["category", self.unit, self.other, "quantity"], content.rows)
-        if table.base(layer) is not None:
-            self._write_text(path, ".tex", verdicts(table, layer))
+        header = ["category", self.unit, self.other, "quantity"]
+        tex = None if table.base(layer) is None else verdicts(table, layer)
+        write_numbers(path, text_table(header, content.rows), tex)
 
 
 def _range(counts: Sequence[int]) -> str:

@@ -14,22 +14,14 @@ from behaviors import Behavior
 from utils.data.evaluation import TESTS, Test
 from utils.figures.album import Job
 from utils.files.durable import write_bytes
-from utils.files.paths import MULTIPLIER, Paths, ResultName
+from utils.files.paths import MULTIPLIER, Paths, Variant
 from utils.files.subsets import part
-from utils.scores.cells import (
-    CELL_PARTS,
-    VARIANT_PARTS,
-    Selection,
-    discover_variants,
-    kept_parts,
-)
+from utils.scores.cells import Selection, discover_variants
 from utils.scores.subjects import Subject, some_cells, sources, subject
 from utils.scores.summary import as_csv, as_markdown, summary_rows
 
 if TYPE_CHECKING:
     from utils.figures.result_figures import Figures
-
-CELL = (*CELL_PARTS, "behavior")
 
 
 @dataclass
@@ -49,7 +41,7 @@ class Plan:
 
     Attributes:
         test: what was measured.
-        base: the parts of the results' names that all figures share.
+        base: what the results of all figures have in common.
         subjects: the behaviours that have scores.
         answered: those that have scores, or answers to be judged.
         every: ids of all behaviours that have such results.
@@ -59,7 +51,7 @@ class Plan:
     """
 
     test: Test
-    base: ResultName
+    base: Variant
     subjects: Sequence[Subject]
     answered: Sequence[Subject]
     every: Sequence[str]
@@ -77,7 +69,7 @@ class Plan:
                     "LAYER_SWEEPS",
                     swept,
                     lambda pen: pen.figures.sweeps([(pen.named(b), t) for b, t in shown]),
-                    name=swept[0].tables[0].name,
+                    of=swept[0].tables[0].variant,
                     of_all=True,
                 )
             )
@@ -108,7 +100,7 @@ class Plan:
                     [(pen.named(b), tables[0]) for b, tables in every], layer
                 ),
                 layer=layer,
-                name=self.base,
+                of=self.base,
                 of_all=True,
             )
         )
@@ -119,15 +111,15 @@ class Plan:
         table = tables[0]
         jobs: list[Job[Pen]] = []
 
-        def add(kind: str, of: Subject, draw: Callable[[Pen], object], **more: Any) -> None:
-            jobs.append(self._job(kind, [of], draw, **more))
+        def add(kind: str, shown: Subject, draw: Callable[[Pen], object], **more: Any) -> None:
+            jobs.append(self._job(kind, [shown], draw, **more))
 
         if len(table.layers) > 1:
             add(
                 "LAYER_SWEEP",
                 subject.plain,
                 lambda pen: pen.figures.layers(pen.named(behavior), table),
-                name=table.name,
+                of=table.variant,
             )
         if sum(len(t.layers) > 1 for t in tables) > 1:
             add(
@@ -149,7 +141,7 @@ class Plan:
                     subject.plain,
                     lambda pen: pen.figures.categories(pen.named(behavior), table, at),
                     layer=at,
-                    name=table.name,
+                    of=table.variant,
                 )
         return jobs
 
@@ -160,7 +152,7 @@ class Plan:
         draw: Callable[[Pen], object],
         *,
         layer: int | None = None,
-        name: ResultName | None = None,
+        of: Variant | None = None,
         of_all: bool = False,
     ) -> Job[Pen]:
         """One figure.
@@ -170,27 +162,25 @@ class Plan:
             subjects: what it shows.
             draw: draws it.
             layer: the one layer that it shows.
-            name: whose variant its name bears; ``None`` if it shows all variants that there are.
+            of: the variant that it shows; ``None`` if it shows all that there are.
             of_all: it shows all behaviours, not one.
         """
         return Job(
-            key=self._key(kind, layer, name),
+            key=self._key(kind, layer, of or self.base.plain()),
             sources=sources(subjects, layer),
             draw=draw,
             behavior=None if of_all else subjects[0].behavior.id,
-            part=self._part(subjects, of_all=of_all, variants=name is None, layer=layer),
+            part=self._part(subjects, of_all=of_all, variants=of is None, layer=layer),
             options=self.options(subjects),
         )
 
-    def _key(self, kind: str, layer: int | None, name: ResultName | None) -> str:
-        without = CELL if name is not None else (*CELL, *VARIANT_PARTS)
-        at = "" if layer is None else f"layer={layer}_"
-        return f"{kind} {self.base.unit}s {at}{(name or self.base).stem(without=without)}"
+    def _key(self, kind: str, layer: int | None, of: Variant) -> str:
+        return f"{kind} {self.base.unit}s {of.stem(layer)}"
 
     def summary(self) -> Job[Pen]:
         """The table of everything, also of answers without scores."""
         kind = "summary" if self.base.unit == MULTIPLIER else f"summary_{self.base.unit}s"
-        stem = f"{kind}_{self.base.stem(without=CELL)}"
+        stem = f"{kind}_{self.base.stem()}"
 
         def write(pen: Pen) -> None:
             subjects = [(s.behavior.id, t) for s in self.answered for t in s.tables]
@@ -230,7 +220,7 @@ class Plan:
         if of_all and not ids.issuperset(self.every):
             named["behaviors"] = ",".join(sorted(ids))
         if variants and self.some_variants:
-            named |= {name: str(getattr(self.base, name)) for name in kept_parts(self.base)}
+            named |= {part: str(getattr(self.base, part)) for part in self.base.overrides}
         if self._leaves_out(subjects):
             named["beyond_ab"] = "without"
         return part(**named)
@@ -246,7 +236,7 @@ class Plan:
 
 def plans_of(
     args: argparse.Namespace,
-    base: ResultName,
+    base: Variant,
     found: Mapping[str, Sequence[tuple[Behavior, Sequence[Selection]]]],
     hashes: Mapping[str, Mapping[str, str]],
     every: Mapping[str, Sequence[str]],
@@ -256,7 +246,7 @@ def plans_of(
 
     Args:
         args: the command line of plot_results.py.
-        base: the parts of the results' names that all figures share.
+        base: what the results of all figures have in common.
         found: unit -> what of each behaviour is to be shown.
         hashes: group -> cell -> hash of its files.
         every: unit -> ids of all behaviours that have such results.
@@ -267,15 +257,13 @@ def plans_of(
     """
     plans = []
     test = TESTS[base.type]
-    kept = kept_parts(base)
     for unit, pairs in found.items():
         answered = [s for b, each in pairs if (s := subject(args, b, each, hashes, paths))]
         scored = [(s, [v for v in s.variants if v.table.scores]) for s in answered]
         subjects = [replace(s, variants=variants) for s, variants in scored if variants]
-        nothing: dict[str, Any] = dict.fromkeys(kept)
-        plain = replace(base, unit=unit, **nothing)
-        some = bool(kept) and any(
-            len(discover_variants(replace(plain, behavior=b.id), paths.results_of(b.id)))
+        own = replace(base, unit=unit)
+        some = bool(own.overrides) and any(
+            len(discover_variants(own.plain(), paths.results_of(b.id)))
             > sum(bool(s.whole) for s in each)
             for b, each in pairs
         )
@@ -283,7 +271,7 @@ def plans_of(
             plans.append(
                 Plan(
                     test=test,
-                    base=replace(base, unit=unit),
+                    base=own,
                     subjects=subjects,
                     answered=answered,
                     every=every[unit],

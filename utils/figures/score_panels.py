@@ -7,14 +7,14 @@ questions with and without steering, many times narrower than that of a score.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from utils.data.evaluation import OpenTest, Test
+from utils.data.evaluation import Test
 from utils.drawing.line_plots import Line, Panel
 from utils.drawing.plotting import COLORS
-from utils.files.paths import MULTIPLIER, other_unit
-from utils.scores.tables import Cell, ScoreTable, variant_label
+from utils.files.paths import MULTIPLIER, Cell, other_unit
+from utils.scores.tables import ScoreTable, variant_label
 from utils.stats import Estimate
+from utils.text.numbers import signed
 
 Rows = list[tuple[list[str], Estimate]]
 SCORE, CHANGE = "score", "change"
@@ -24,30 +24,6 @@ FEW_TICKS = 7
 NEGATIVE = (COLORS[0], COLORS[5], "#a9d6f2")
 POSITIVE = (COLORS[1], COLORS[4], "#f3cf86")
 UNSTEERED = "#777777"
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How a score is shown.
-
-    Attributes:
-        level: lowest and highest possible score, both shown always.
-        change: changes up to this size, either way, are shown on an axis of no less.
-        chance: the score of a coin; ``None`` where there is none.
-    """
-
-    level: tuple[float, float]
-    change: float
-    chance: float | None
-
-
-def scale_of(test: Test) -> Scale:
-    return Scale((0, 10), 1.0, None) if isinstance(test, OpenTest) else Scale((0, 1), 0.05, 0.5)
-
-
-def signed(strength: float) -> str:
-    """A multiplier or dose as it is shown: with a sign, and a true minus."""
-    return f"{strength:+g}".replace("-", "\N{MINUS SIGN}") if strength else "0"
 
 
 def _short(value: float) -> str:
@@ -62,7 +38,7 @@ def strength_cells(table: ScoreTable, cell: Cell) -> list[str]:
 
 def strength_label(strength: float, tables: Sequence[ScoreTable], layer: int | None = None) -> str:
     """A strength, and what it is in the other unit, which differs from layer to layer."""
-    unit = tables[0].name.unit
+    unit = tables[0].variant.unit
     other = other_unit(unit)
     label = f"{unit} {signed(strength)}"
     found = [
@@ -116,7 +92,7 @@ def counted_from(tables: Sequence[ScoreTable]) -> str:
     found = {t.base_strength for t in tables if t.base_strength is not None}
     if found <= {0.0}:
         return "unsteered"
-    names = [f"{tables[0].name.unit} {signed(s)}" if s else "unsteered" for s in sorted(found)]
+    names = [f"{tables[0].variant.unit} {signed(s)}" if s else "unsteered" for s in sorted(found)]
     return " or ".join(names)
 
 
@@ -133,7 +109,7 @@ class ScorePanels:
     """
 
     def __init__(self, test: Test) -> None:
-        self.test, self.scale = test, scale_of(test)
+        self.test, self.scale = test, test.scale
 
     def change_name(self, tables: Sequence[ScoreTable]) -> str:
         """The axis of figures that show nothing but changes."""
@@ -205,13 +181,13 @@ class ScorePanels:
 
     def over_strengths(self, tables: Sequence[ScoreTable], layer: int) -> tuple[list[Panel], Rows]:
         """Change and score against strength at one layer, a line per variant; none if no scores."""
-        unit = tables[0].name.unit
+        unit = tables[0].variant.unit
         ticks = sorted({m for t in tables for n, m in t.scores if n == layer})
         lines: dict[str, list[Line]] = {SCORE: [], CHANGE: []}
         rows: Rows = []
         for quantity, found in lines.items():
             for table in tables:
-                label = variant_label(table.name)
+                label = variant_label(table.variant)
                 points = [(m, measured(table, (layer, m), quantity)) for m in ticks]
                 line = line_of(label, points)
                 # what changes are counted from is no change
@@ -240,7 +216,7 @@ class ScorePanels:
         if base is None or level is None:
             return ""
         name = "unsteered" if base[1] == 0 else f"at {signed(base[1])}"
-        texts = [f"{name} {level.mean:.{1 if isinstance(self.test, OpenTest) else 3}f}"]
+        texts = [f"{name} {level.mean:.{self.scale.digits}f}"]
         scores = [table.score(cell) for cell in table.scores if cell[0] in layers]
         shares = [100 * missing_share(e).mean for e in scores if e is not None]
         if any(shares):
@@ -253,4 +229,4 @@ def second_axis(tables: Sequence[ScoreTable], layer: int) -> tuple[str, float] |
     """The other unit and its factor, if that is the same for all."""
     factors = {t.factor(layer) for t in tables if any(n == layer for n, _ in t.scores)}
     factor = factors.pop() if len(factors) == 1 else None
-    return None if factor is None else (other_unit(tables[0].name.unit), factor)
+    return None if factor is None else (other_unit(tables[0].variant.unit), factor)

@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from utils.drawing.files import pictures
+from utils.drawing.files import write_numbers
 from utils.drawing.fonts import shown_names
 from utils.drawing.plotting import COLORS, COLUMN_WIDTH, MARKERS, draw_legend, drawing, finish
-from utils.files.durable import write_bytes
+from utils.text.number_tables import tab_separated
 
 __all__ = ["Run", "both_figure", "curve_figure", "curve_table", "read_run", "shown_names"]
 _WINDOW = 5
 _STEPS = ("step", "loss", "gradient_norm")
 _TESTS = ("after_step", "matching_probability", "low95", "high95", "accuracy", "n")
+_SCORES = ("score", "low", "high", "accuracy")
 _DIRECTION = re.compile(r"^finetune_(pos|neg)_")
 _OTHER = {"pos": "neg", "neg": "pos"}
 DIRECTIONS = {"pos": "on the matching answers", "neg": "on the other answers"}
@@ -60,14 +61,12 @@ def running_mean(values: Sequence[float], window: int = _WINDOW) -> list[float]:
 
 def curve_table(run: Run) -> bytes:
     """A run as tab-separated text: training steps, tests on held-out questions, settings."""
-    lines = ["\t".join(_STEPS)]
-    lines += [f"{r['step']}\t{r['loss']:.6f}\t{r['gradient_norm']:.6f}" for r in run.curve]
-    lines += ["", "\t".join(_TESTS)]
-    for r in run.tests:
-        numbers = (f"{r[name]:.6f}" for name in ("score", "low", "high", "accuracy"))
-        lines.append("\t".join([str(r["step"]), *numbers, str(r["n"])]))
-    lines += ["", "setting\tvalue", *(f"{k}\t{v}" for k, v in run.settings.items())]
-    return ("\n".join(lines) + "\n").encode()
+    steps = [[str(r["step"]), f"{r['loss']:.6f}", f"{r['gradient_norm']:.6f}"] for r in run.curve]
+    tests = [
+        [str(r["step"]), *(f"{r[name]:.6f}" for name in _SCORES), str(r["n"])] for r in run.tests
+    ]
+    blocks = ((_STEPS, steps), (_TESTS, tests), (("setting", "value"), run.settings.items()))
+    return b"\n".join(tab_separated(header, rows) for header, rows in blocks)
 
 
 def read_run(table: Path) -> Run | None:
@@ -82,9 +81,8 @@ def read_run(table: Path) -> Run | None:
             {"step": int(s), "loss": float(loss), "gradient_norm": float(norm)}
             for s, loss, norm in first[1:]
         ]
-        names = ("score", "low", "high", "accuracy")
         tests = [
-            {"step": int(s), **dict(zip(names, map(float, numbers), strict=True)), "n": int(n)}
+            {"step": int(s), **dict(zip(_SCORES, map(float, numbers), strict=True)), "n": int(n)}
             for s, *numbers, n in second[1:]
         ]
         settings = dict(more[0][1:]) if more else {}
@@ -100,8 +98,7 @@ def curve_figure(run: Run, title: str, path: Path) -> list[Path]:
         The files written.
     """
     _draw({"": run}, title, path, run.note)
-    write_bytes(path.with_suffix(".txt"), curve_table(run))
-    return [*pictures(path), path.with_suffix(".txt")]
+    return write_numbers(path, curve_table(run))
 
 
 def both_figure(path: Path, title: str) -> list[Path]:
@@ -125,8 +122,7 @@ def both_figure(path: Path, title: str) -> list[Path]:
     both = path.with_name(path.name.replace(found[0], "finetune_both_", 1))
     _draw(known, title, both, next(iter(known.values())).note)
     tables = [f"{name}\n".encode() + curve_table(run) for name, run in known.items()]
-    write_bytes(both.with_suffix(".txt"), b"\n".join(tables))
-    return [*pictures(both), both.with_suffix(".txt")]
+    return write_numbers(both, b"\n".join(tables))
 
 
 def _draw(runs: Mapping[str, Run], title: str, path: Path, note: str) -> None:

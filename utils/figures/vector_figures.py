@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
-from utils.drawing.heat_maps import HeatMap, columns_text, heat_map_figure, matrix_text, number
+from utils.drawing.files import write_numbers
+from utils.drawing.heat_maps import HeatMap, heat_map_figure
 from utils.drawing.vector_plots import Course, Courses, course_figure, plane_figure
 from utils.files.contents import read_record
-from utils.files.durable import write_bytes
 from utils.files.paths import Paths
-from utils.vectors.similarity import cosine_matrix, norms, principal_components, unit
+from utils.text.number_tables import tab_separated
+from utils.text.numbers import six_digits
+from utils.vectors.similarity import Array, cosine_matrix, norms, principal_components, unit
 from utils.vectors.vector_set import Key, Series, VectorSet, comparable_models
 
 
@@ -28,10 +29,6 @@ class VectorFigures:
 
     def __init__(self, vectors: VectorSet, names: Mapping[str, str], paths: Paths) -> None:
         self.vectors, self.names, self.paths = vectors, names, paths
-
-    def _write(self, path: Path, text: bytes) -> None:
-        """The numbers of a figure that has just been saved at ``path``."""
-        write_bytes(path.with_suffix(".txt"), text)
 
     def _made_of(self, model: str, behaviors: Sequence[str]) -> str:
         """A model, and from how many pairs its vectors were made, as far as records tell."""
@@ -56,7 +53,7 @@ class VectorFigures:
         title = f"{self.names[behavior]}: vectors of different layers\n{made_of}"
         path = self.paths.figure(f"similarity_of_layers_model={model}", behavior)
         heat_map_figure(HeatMap(cosines, labels, title, axis="layer"), path)
-        self._write(path, matrix_text("layer", labels, cosines))
+        write_numbers(path, matrix_table("layer", labels, cosines))
 
     def plane(self, model: str, behavior: str) -> None:
         """The layers in the plane of their first two principal components.
@@ -71,9 +68,9 @@ class VectorFigures:
         title = f"{self.names[behavior]}: layers, each vector at length 1\n{made_of}"
         path = self.paths.figure(f"pca_of_layers_model={model}", behavior)
         plane_figure(points, shares, layers, path, title)
-        rows = [[str(n), *map(number, xy)] for n, xy in zip(layers, points, strict=True)]
-        rows.append(["share of variance", *map(number, shares)])
-        self._write(path, columns_text(["layer", "component 1", "component 2"], rows))
+        rows = [[str(n), *map(six_digits, xy)] for n, xy in zip(layers, points, strict=True)]
+        rows.append(["share of variance", *map(six_digits, shares)])
+        write_numbers(path, tab_separated(["layer", "component 1", "component 2"], rows))
 
     def behaviors(self, model: str, layer: int | None) -> None:
         """Heat map: cosine of every behaviour with every behaviour, at a layer or their mean."""
@@ -86,7 +83,7 @@ class VectorFigures:
         path = self.paths.figure(f"similarity_of_behaviors{at}_model={model}")
         title = f"Behaviours, {at_layer(layer)}\n{self._made_of(model, shown)}"
         heat_map_figure(HeatMap(cosines, [self.names[b] for b in shown], title), path)
-        self._write(path, matrix_text("behavior", shown, cosines))
+        write_numbers(path, matrix_table("behavior", shown, cosines))
 
     def behaviors_over_layers(self, model: str) -> None:
         """A panel for each behaviour: its cosine with every other one, over layers."""
@@ -107,11 +104,11 @@ class VectorFigures:
         course_figure(panels, path, title=title, y_label="cosine similarity")
         pairs = [((model, a), (model, b)) for a, b in combinations(shown, 2)]
         rows = [[a[1], b[1], *row] for a, b in pairs for row in self._rows(a, b)]
-        self._write(path, columns_text(["behavior", "other", "layer", "cosine"], rows))
+        write_numbers(path, tab_separated(["behavior", "other", "layer", "cosine"], rows))
 
     def _rows(self, first: Series, second: Series) -> list[list[str]]:
         layers, cosines = self.vectors.cosines(first, second)
-        return [[str(n), number(c)] for n, c in zip(layers, cosines, strict=True)]
+        return [[str(n), six_digits(c)] for n, c in zip(layers, cosines, strict=True)]
 
     def _pairs(self, behavior: str) -> list[tuple[str, str]]:
         return comparable_models(self.vectors, behavior)
@@ -131,7 +128,7 @@ class VectorFigures:
         path = self.paths.figure(f"similarity_of_models{at}", behavior)
         title = f"{self.names[behavior]}: models, {at_layer(layer)}"
         heat_map_figure(HeatMap(cosines, shown, title), path)
-        self._write(path, matrix_text("model", shown, cosines))
+        write_numbers(path, matrix_table("model", shown, cosines))
 
     def models_over_layers(self, behavior: str) -> None:
         """Cosine of the models' vectors over layers, a line for each pair of models."""
@@ -147,7 +144,7 @@ class VectorFigures:
         if len(pairs) == 1:
             title += f"\n{lines[0].label}"
         course_figure([Courses("", lines)], path, title=title, y_label="cosine similarity")
-        self._write(path, columns_text(["model", "other", "layer", "cosine"], rows))
+        write_numbers(path, tab_separated(["model", "other", "layer", "cosine"], rows))
 
     def all_models_over_layers(self) -> None:
         """The same for all behaviours: a panel for each pair of models, a line a behaviour."""
@@ -162,7 +159,7 @@ class VectorFigures:
         path = self.paths.figure("similarity_of_models_over_layers")
         title = "Vectors of two models"
         course_figure(panels, path, title=title, y_label="cosine similarity")
-        self._write(path, columns_text(["model", "other", "behavior", "layer", "cosine"], rows))
+        write_numbers(path, tab_separated(["model", "other", "behavior", "layer", "cosine"], rows))
 
     def norms(self, model: str) -> None:
         """Norms over layers, a line for each behaviour: before and, where known, after."""
@@ -182,15 +179,27 @@ class VectorFigures:
                     layers = [k.layer for k in keys]
                     lines.append(Course(self.names[behavior], index, layers, shown))
                     for key, length in zip(keys, lengths, strict=True):
-                        rows.setdefault(key, []).append(number(length))
+                        rows.setdefault(key, []).append(six_digits(length))
             if lines:
                 panels.append(Courses(title, lines))
         path = self.paths.figure(f"norms_model={model}")
         title = f"Norms of the vectors\n{self._made_of(model, self.vectors.behaviors_of(model))}"
         course_figure(panels, path, title=title, y_label="norm", log=True)
         table = [[k.behavior, str(k.layer), *[*values, ""][:2]] for k, values in rows.items()]
-        self._write(path, columns_text(["behavior", "layer", "before", "after"], table))
+        write_numbers(path, tab_separated(["behavior", "layer", "before", "after"], table))
 
 
 def at_layer(layer: int | None) -> str:
     return "mean over layers" if layer is None else f"layer {layer}"
+
+
+def matrix_table(corner: str, labels: Sequence[str], values: Array) -> bytes:
+    """A matrix as tab-separated text.
+
+    Args:
+        corner: the head of the first column.
+        labels: of rows and columns, length n.
+        values: shape (n, n).
+    """
+    rows = zip(labels, values, strict=True)
+    return tab_separated([corner, *labels], ([label, *map(six_digits, row)] for label, row in rows))

@@ -21,9 +21,10 @@ from typing import Any
 from utils.errors import UserError
 from utils.files.contents import read_measured, read_record, sha256_bytes, sha256_file
 from utils.files.durable import write_bytes, write_file
+from utils.files.file_system import check_name
 from utils.files.json_files import json_bytes
 from utils.files.locks import folder_lock
-from utils.files.paths import check_name, record_path
+from utils.files.paths import record_path
 from utils.files.provenance import command_line, same_weights, versions
 from utils.text.listing import cut
 

@@ -1,4 +1,4 @@
-"""What the file systems of clusters leave out, told apart from what fails on them."""
+"""What a file system can do: checked before work, and what some leave out told from failures."""
 
 from __future__ import annotations
 
@@ -75,3 +75,43 @@ def append(file: FileIO, data: bytes) -> None:
         with contextlib.suppress(OSError):
             file.truncate(before)
         raise
+
+
+def check_name(path: Path) -> Path:
+    """Check that a file can have its name, before anything is made that is to go into it.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        UserError: it is longer than the file system takes; says which and by how much.
+    """
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    longest = os.pathconf(folder, "PC_NAME_MAX")
+    excess = len(os.fsencode(path.name)) - longest
+    if excess > 0:
+        raise UserError(
+            f"the file name {path.name} is {excess} bytes too long: the file system of {folder} "
+            f"takes {longest} bytes\nShorten the name of the model, the behaviour or the weights "
+            "that it is made of (a model folder can be given by a link with a short name)"
+        )
+    return path
+
+
+def check_root(folder: Path, purpose: str) -> Path:
+    """Check that a root folder can be listed and written to before any work is done.
+
+    Raises:
+        UserError: the folder exists but is no folder, or cannot be made, read or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        next(folder.iterdir(), None)
+        probe = folder / f".write_test_{os.getpid()}"
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{purpose} {folder} cannot be used: {error.strerror}") from error
+    return folder

@@ -8,16 +8,14 @@ They are built exactly and parsed exactly; nothing searches by substring, becaus
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-
-from utils.errors import UserError
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-_TYPES = "ab|open_ended|truthful_qa|mmlu|mmlu_full|bundled_misconceptions|bundled_knowledge"
 _WHOLE = r"(?:0|[1-9][0-9]*)"
 _VECTOR_NAME = re.compile(rf"vec_layer_({_WHOLE})_(.+)\.pt")
 _ACTIVATIONS_NAME = re.compile(rf"activations_(?:pos|neg)_({_WHOLE})_(.+)\.pt")
@@ -36,21 +34,22 @@ def format_strength(strength: float) -> str:
     return str(float(strength) + 0.0)
 
 
-@dataclass(frozen=True)
-class ResultName:
-    """The parts of a result file's name, in the order in which they are written.
+Cell = tuple[int, float]
+"""A layer, and how strongly the vector is added there: a multiplier of it, or a dose."""
 
-    Parts that are ``None`` are left out. For the Llama 2 family ``use_base_model`` and
-    ``model_size`` are set, for any other model ``model`` is.
+
+@dataclass(frozen=True)
+class Variant:
+    """What the results of all behaviours, layers and strengths of one run have in common.
+
+    The parts stand in names in this order; those that are ``None`` are left out. For the Llama 2
+    family ``use_base_model`` and ``model_size`` are set, for any other model ``model`` is.
 
     Attributes:
-        strength: how strongly the vector is added: a multiplier of it, or a dose.
-        unit: which of the two, ``"multiplier"`` or ``"dose"``; it is the strength's key.
+        type: of test.
+        unit: of the strengths, ``"multiplier"`` or ``"dose"``; stands in names as their key.
     """
 
-    layer: int
-    strength: float
-    behavior: str
     type: str
     system_prompt: str | None = None
     override_vector: int | None = None
@@ -62,20 +61,39 @@ class ResultName:
     limit: int | None = None
     unit: str = MULTIPLIER
 
-    def filename(self) -> str:
-        return f"results_{self.stem()}.json"
+    def stem(self, layer: int | None = None) -> str:
+        """The parts as ``key=value`` joined by ``_``, behind the layer where one is given."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "unit"}
+        return _joined({"layer": layer} | parts)
 
-    def stem(self, *, without: tuple[str, ...] = ()) -> str:
-        """The parts that are set and not in ``without``, as ``key=value`` joined by ``_``."""
-        parts = []
-        for field in fields(self):
-            key, value = field.name, getattr(self, field.name)
-            if value is None or key in (*without, "unit"):
-                continue
-            if key == "strength":
-                key, value = self.unit, format_strength(value)
-            parts.append(f"{key}={value}")
-        return "_".join(parts)
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """Names of the parts in which it differs from its model's plain run."""
+        return tuple(part for part in OVERRIDES if getattr(self, part) is not None)
+
+    def plain(self, keep: Collection[str] = ()) -> Variant:
+        """The same without overrides, but for some that are kept."""
+        gone: dict[str, Any] = {part: None for part in OVERRIDES if part not in keep}
+        return replace(self, **gone)
+
+
+@dataclass(frozen=True)
+class ResultName:
+    """The name of one result: a cell of one behaviour and variant."""
+
+    layer: int
+    strength: float
+    behavior: str
+    variant: Variant
+
+    @property
+    def cell(self) -> Cell:
+        return self.layer, self.strength
+
+    def filename(self) -> str:
+        strength = {self.variant.unit: format_strength(self.strength)}
+        cell = _joined({"layer": self.layer} | strength | {"behavior": self.behavior})
+        return f"results_{cell}_{self.variant.stem()}.json"
 
     @classmethod
     def parse(cls, filename: str) -> ResultName | None:
@@ -83,35 +101,46 @@ class ResultName:
         match = _RESULT_NAME.fullmatch(filename)
         if match is None:
             return None
-        values: dict[str, object] = {k: v for k, v in match.groupdict().items() if v is not None}
-        for key in ("layer", "override_vector", "limit"):
-            if key in values:
-                values[key] = int(str(values[key]))
-        values["strength"] = float(str(values["strength"]))
-        if "use_base_model" in values:
-            values["use_base_model"] = values["use_base_model"] == "True"
-        name = cls(**values)  # type: ignore[arg-type]
+        found: dict[str, Any] = {k: v for k, v in match.groupdict().items() if v is not None}
+        layer, strength, behavior = (found.pop(k) for k in ("layer", "strength", "behavior"))
+        found |= {key: int(found[key]) for key in _COUNTS if key in found}
+        if "use_base_model" in found:
+            found["use_base_model"] = found["use_base_model"] == "True"
+        name = cls(int(layer), float(strength), behavior, Variant(**found))
         return name if name.filename() == filename else None
 
 
+OVERRIDES = (
+    "system_prompt",
+    "override_vector",
+    "override_vector_model",
+    "override_model_weights_path",
+)
+_COUNTS = ("override_vector", "limit")
+
+
+def _joined(parts: Mapping[str, object]) -> str:
+    return "_".join(f"{key}={value}" for key, value in parts.items() if value is not None)
+
+
 def _result_pattern() -> re.Pattern[str]:
-    required = {"layer", "behavior", "type"}
-    numbers = dict.fromkeys(("layer", "override_vector", "limit"), _WHOLE)
     strength = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
     # The name of a model may hold anything, "_limit=8" too; the rest is plain.
-    plain = {"behavior": "[^=]+?", "type": _TYPES}
-    plain |= {"system_prompt": "pos|neg", "use_base_model": "True|False", "model_size": "[0-9]+b"}
-    patterns = numbers | plain
-    parts = []
-    for field in fields(ResultName):
-        if field.name == "unit":
-            continue
-        if field.name == "strength":
-            parts.append(f"_(?P<unit>{'|'.join(UNITS)})=(?P<strength>{strength})")
-            continue
-        part = f"_{field.name}=(?P<{field.name}>{patterns.get(field.name, '.+?')})"
-        parts.append(part if field.name in required else f"(?:{part})?")
-    return re.compile("results" + "".join(parts) + r"\.json")
+    patterns = dict.fromkeys(_COUNTS, _WHOLE)
+    patterns |= {
+        "system_prompt": "pos|neg",
+        "use_base_model": "True|False",
+        "model_size": "[0-9]+b",
+    }
+    optional = [
+        rf"(?:_{field.name}=(?P<{field.name}>{patterns.get(field.name, '.+?')}))?"
+        for field in fields(Variant)
+        if field.name not in ("type", "unit")
+    ]
+    return re.compile(
+        rf"results_layer=(?P<layer>{_WHOLE})_(?P<unit>{'|'.join(UNITS)})=(?P<strength>{strength})"
+        rf"_behavior=(?P<behavior>[^=]+?)_type=(?P<type>[^=]+?){''.join(optional)}\.json"
+    )
 
 
 _RESULT_NAME = _result_pattern()
@@ -247,43 +276,3 @@ def _all_ranks(main: Path) -> list[Path]:
 def record_path(artifact: Path) -> Path:
     """The record of what made an artefact lies beside it under a hidden name."""
     return artifact.with_name(f".{artifact.name}.record")
-
-
-def check_name(path: Path) -> Path:
-    """Check that a file can have its name, before anything is made that is to go into it.
-
-    Returns:
-        ``path``.
-
-    Raises:
-        UserError: it is longer than the file system takes; says which and by how much.
-    """
-    folder = path.parent
-    while not folder.exists():
-        folder = folder.parent
-    longest = os.pathconf(folder, "PC_NAME_MAX")
-    excess = len(os.fsencode(path.name)) - longest
-    if excess > 0:
-        raise UserError(
-            f"the file name {path.name} is {excess} bytes too long: the file system of {folder} "
-            f"takes {longest} bytes\nShorten the name of the model, the behaviour or the weights "
-            "that it is made of (a model folder can be given by a link with a short name)"
-        )
-    return path
-
-
-def check_root(folder: Path, purpose: str) -> Path:
-    """Check that a root folder can be listed and written to before any work is done.
-
-    Raises:
-        UserError: the folder exists but is no folder, or cannot be made, read or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        next(folder.iterdir(), None)
-        probe = folder / f".write_test_{os.getpid()}"
-        probe.touch()
-        probe.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{purpose} {folder} cannot be used: {error.strerror}") from error
-    return folder

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from utils.drawing.fonts import drawable
-from utils.drawing.plotting import COLORS, PAGE_WIDTH, drawing, png
-from utils.drawing.style import STYLE, Axes, Figure
+from utils.drawing.plotting import COLORS, PAGE_WIDTH, draw_legend_beside, drawing, finished
+from utils.drawing.style import STYLE, Axes
 from utils.errors import UserError
 from utils.lens.coloured_text import largest_magnitude, token_text, visible
 from utils.lens.logit_lens import Change, Lens
+from utils.text.numbers import signed, true_minus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,7 +23,6 @@ PART_TITLES = {
     "output": "block output",
 }
 _RISING, _FALLING = COLORS[1], COLORS[0]
-_MINUS = "\N{MINUS SIGN}"
 _LONGEST = 18
 
 
@@ -46,7 +46,7 @@ def change_text(
     for layer, sides in changes.items():
         cells = [
             "  ".join(
-                f"{visible(token_text(tokenizer, c.token))} {_signed(100 * c.difference)}"
+                visible(token_text(tokenizer, c.token)) + true_minus(f" {100 * c.difference:+.1f}")
                 for c in side
             )
             or "nothing"
@@ -119,7 +119,7 @@ def letter_bars(
                     [float(lens.at(layer, part)[list(tokens)].sum()) for layer in layers],
                     width,
                     color=_multiplier_color(multiplier),
-                    label=f"{multiplier:+g}".replace("-", _MINUS) if multiplier else "0",
+                    label=signed(multiplier),
                 )
             axes.set_ylabel(f"P({letter})")
             if steered is not None:
@@ -129,7 +129,7 @@ def letter_bars(
             axes.grid(axis="x", visible=False)
         grid.flat[-1].set_xlabel(f"layer ({PART_TITLES[part]} read through the logit lens)")
         handles, labels = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, title="multiplier", loc="outside right upper", frameon=False)
+        draw_legend_beside(figure, handles, labels, "multiplier")
         return finished(figure, title)
 
 
@@ -174,21 +174,11 @@ def _bars(
     axes.grid(axis="y", visible=False)
 
 
-def finished(figure: Figure, title: str) -> bytes:
-    """A figure under its title, as PNG."""
-    figure.suptitle(title, fontsize=STYLE["axes.titlesize"], x=0.02, ha="left")
-    return png(figure)
-
-
 def _multiplier_color(multiplier: float) -> str:
     """Orange with the vector, blue against it, grey without."""
     if multiplier == 0:
         return "#8c8c8c"
     return _RISING if multiplier > 0 else _FALLING
-
-
-def _signed(number: float) -> str:
-    return f"{number:+.1f}".replace("-", _MINUS)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from utils.drawing.fonts import drawable
-from utils.drawing.plotting import PAGE_WIDTH, drawing
+from utils.drawing.plotting import PAGE_WIDTH, drawing, finished
 from utils.drawing.style import Axes
 from utils.errors import UserError
 from utils.lens.block_parts import PARTS
 from utils.lens.coloured_text import Color, diverging_color, largest_magnitude, token_text, visible
-from utils.lens.lens_figures import PART_TITLES, figure_label, finished
+from utils.lens.lens_figures import PART_TITLES, figure_label
 from utils.lens.logit_lens import Lens
 
 if TYPE_CHECKING:

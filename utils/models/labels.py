@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from utils.files.paths import ResultName
+from utils.files.paths import Variant
 from utils.models.choice import choose_model
 from utils.weights.named import find_named
 
@@ -20,8 +20,8 @@ def limited_label(label: str, limit: int | None) -> str:
     return label if limit is None else f"{label}_limit={limit}"
 
 
-def model_of(name: ResultName) -> str | None:
-    """The model of a result."""
-    if name.model_size is None:
-        return name.model
-    return choose_model(None, name.model_size, bool(name.use_base_model)).label
+def model_of(variant: Variant) -> str | None:
+    """The model of some results."""
+    if variant.model_size is None:
+        return variant.model
+    return choose_model(None, variant.model_size, bool(variant.use_base_model)).label

@@ -6,53 +6,36 @@ No numpy here: whether anything has changed since figures were drawn must be fou
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from utils.data.evaluation import TESTS
 from utils.files.contents import combined_digest
-from utils.files.paths import Paths, ResultName, format_strength, record_path
-
-Cell = tuple[int, float]
-CELL_PARTS = ("layer", "strength")
-VARIANT_PARTS = (
-    "system_prompt",
-    "override_vector",
-    "override_vector_model",
-    "override_model_weights_path",
+from utils.files.paths import (
+    OVERRIDES,
+    Cell,
+    Paths,
+    ResultName,
+    Variant,
+    format_strength,
+    record_path,
 )
 
 
-def kept_parts(base: ResultName) -> tuple[str, ...]:
-    """The parts of a variant that ``base`` sets; the others it leaves open."""
-    return tuple(part for part in VARIANT_PARTS if getattr(base, part) is not None)
-
-
-def discover_variants(base: ResultName, known: Iterable[ResultName]) -> list[ResultName]:
+def discover_variants(base: Variant, known: Iterable[ResultName]) -> list[Variant]:
     """The variants that there are results of, the plain one first.
 
     Args:
-        base: a part of a variant that it sets is kept; one that it leaves open may be anything.
-        known: the names of all results of its behaviour.
+        base: an override that it sets is kept; one that it leaves open may be anything.
+        known: the names of all results of a behaviour.
     """
-    kept = kept_parts(base)
-    without = (*CELL_PARTS, *(part for part in VARIANT_PARTS if part not in kept))
-    stem = base.stem(without=without)
-    found = {
-        replace(n, layer=0, strength=0.0)
-        for n in known
-        if n.unit == base.unit and n.stem(without=without) == stem
-    }
-    return sorted(found, key=lambda n: [str(getattr(n, p) or "") for p in VARIANT_PARTS])
+    found = {n.variant for n in known if n.variant.plain(keep=base.overrides) == base}
+    return sorted(found, key=lambda v: [str(getattr(v, p) or "") for p in OVERRIDES])
 
 
-def cells_of(name: ResultName, known: Iterable[ResultName]) -> set[Cell]:
+def cells_of(variant: Variant, known: Iterable[ResultName]) -> set[Cell]:
     """The cells of one variant that have a result."""
-    stem = name.stem(without=CELL_PARTS)
-    return {
-        (n.layer, n.strength)
-        for n in known
-        if n.unit == name.unit and n.stem(without=CELL_PARTS) == stem
-    }
+    return {n.cell for n in known if n.variant == variant}
 
 
 def chosen_cells(
@@ -79,12 +62,12 @@ class Selection:
     """What of one behaviour and variant is to be shown.
 
     Attributes:
-        name: what its results have in common (layer and strength are to be replaced).
         whole: all cells that have a result.
         cells: those asked for, with a result or without.
     """
 
-    name: ResultName
+    behavior: str
+    variant: Variant
     whole: frozenset[Cell]
     cells: tuple[Cell, ...]
 
@@ -97,16 +80,15 @@ class Selection:
         return [cell for cell in self.cells if cell not in self.whole]
 
     def at(self, cell: Cell) -> ResultName:
-        return replace(self.name, layer=cell[0], strength=cell[1])
+        return ResultName(*cell, self.behavior, self.variant)
 
     @property
     def group(self) -> str:
         """What its results are called in the records of figures."""
-        stem = self.name.stem(without=(*CELL_PARTS, "behavior"))
-        return f"results/{self.name.behavior}, {self.name.unit}s: {stem}"
+        return f"results/{self.behavior}, {self.variant.unit}s: {self.variant.stem()}"
 
     def item(self, cell: Cell) -> str:
-        return f"layer={cell[0]}_{self.name.unit}={format_strength(cell[1])}"
+        return f"layer={cell[0]}_{self.variant.unit}={format_strength(cell[1])}"
 
     def sources(self, paths: Paths) -> dict[str, str]:
         """The results shown, each with the hash of its files: what figures depend on."""
@@ -116,13 +98,14 @@ class Selection:
         """The files of a cell that figures depend on; records too, which tell the dose."""
         name = self.at(cell)
         files = [paths.result(name), record_path(paths.result(name))]
-        if name.type == "open_ended":
+        if TESTS[self.variant.type].judged:
             files += [paths.scores(name), record_path(paths.scores(name))]
         return files
 
 
 def select(
-    base: ResultName,
+    behavior: str,
+    base: Variant,
     paths: Paths,
     layers: Sequence[int] | None,
     strengths: Sequence[float] | None,
@@ -131,18 +114,17 @@ def select(
 
     Without any result, the one that was asked for, whose cells then are all missing.
     """
-    known = paths.results_of(base.behavior)
+    known = paths.results_of(behavior)
     found = []
-    for name in discover_variants(base, known) or [base]:
-        whole = cells_of(name, known)
-        found.append(
-            Selection(name, frozenset(whole), tuple(chosen_cells(whole, layers, strengths)))
-        )
+    for variant in discover_variants(base, known) or [base]:
+        whole = cells_of(variant, known)
+        cells = chosen_cells(whole, layers, strengths)
+        found.append(Selection(behavior, variant, frozenset(whole), tuple(cells)))
     return found
 
 
 def judged_cells(selection: Selection, paths: Paths) -> frozenset[Cell]:
-    """The cells of open-ended answers that have scores; of other tests, all."""
-    if selection.name.type != "open_ended":
+    """The cells that have scores: of a test that is judged those that were, of others all."""
+    if not TESTS[selection.variant.type].judged:
         return selection.whole
     return frozenset(c for c in selection.whole if paths.scores(selection.at(c)).exists())

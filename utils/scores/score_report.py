@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from utils.data.evaluation import OpenTest, Test
+from utils.data.evaluation import Test
 from utils.scores.subjects import Subject
 from utils.scores.summary import shares_of_answers
 from utils.scores.tables import extremes
 from utils.stats import Estimate
-from utils.text.terminal_tables import plain_table, signed
+from utils.text.numbers import signed, true_minus
+from utils.text.terminal_tables import plain_table
 
 BEST = "(best of the layers shown, chosen and measured on the same questions)"
 
@@ -49,7 +50,7 @@ def answers_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
     Each column holds the lowest strength, 0 and the highest: the share that ends properly, the
     share that ends in a loop, and the mean length.
     """
-    if not isinstance(test, OpenTest):
+    if not test.free_text:
         return ""
     rows = []
     for subject in subjects:
@@ -71,5 +72,4 @@ def _texts(shares: Mapping[str, float]) -> list[str]:
 
 
 def _with_interval(e: Estimate) -> str:
-    text = f"{e.mean:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
-    return text.replace("-", "\N{MINUS SIGN}")
+    return true_minus(f"{e.mean:+.3f} [{e.low:+.3f}, {e.high:+.3f}]")

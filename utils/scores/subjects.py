@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 
 from behaviors import Behavior
 from utils.data.evaluation import TESTS
-from utils.files.paths import Paths
+from utils.files.paths import Cell, Paths
 from utils.files.subsets import ranges
-from utils.scores.cells import Cell, Selection, judged_cells
+from utils.scores.cells import Selection, judged_cells
 from utils.scores.tables import ScoreTable, load_scores
 from utils.stats import Estimate
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One variant's results: what was selected, its scores, and the hash of every result.
+class Measured:
+    """One behaviour and variant: what was selected, its scores, and the hash of every result.
 
     Attributes:
         whole: the cells that could be shown: all that have a result (of open-ended answers, all
@@ -49,7 +49,7 @@ class Subject:
     """One behaviour and its variants, the plain one first."""
 
     behavior: Behavior
-    variants: Sequence[Variant]
+    variants: Sequence[Measured]
 
     @property
     def tables(self) -> list[ScoreTable]:
@@ -92,15 +92,16 @@ def subject(
     variants = []
     for each in selections:
         table = load_scores(
-            each.name,
+            each.behavior,
+            each.variant,
             each.shown,
-            TESTS[each.name.type],
+            TESTS[each.variant.type],
             paths,
             without_beyond_ab=args.without_beyond_ab,
         )
         if table.answers:
             known = {cell: hashes[each.group][each.item(cell)] for cell in each.shown}
-            variants.append(Variant(each, table, known, judged_cells(each, paths)))
+            variants.append(Measured(each, table, known, judged_cells(each, paths)))
     return Subject(behavior, variants) if variants else None
 
 

@@ -11,13 +11,13 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.data.evaluation import LetterTest, Test
-from utils.data.items import answer_letter
+from utils.data.evaluation import Test
 from utils.data.rows import Row
 from utils.scores.loops import find_loop
 from utils.scores.tables import ScoreTable, extremes, variant_label
 from utils.stats import Estimate, bootstrap_mean, slopes
 from utils.text.number_tables import one_line
+from utils.text.numbers import true_minus
 
 FIELDS = (
     "behavior",
@@ -63,10 +63,10 @@ def _row(behavior: str, test: Test, table: ScoreTable, layer: int) -> dict[str, 
     row = {
         "behavior": behavior,
         "type": test.type,
-        "variant": variant_label(table.name),
+        "variant": variant_label(table.variant),
         "layer": str(layer),
         "questions": str(len(next(iter(rows.values())))),
-        "unit": table.name.unit,
+        "unit": table.variant.unit,
     }
     ends = extremes(strengths)
     shown = {"negative": ends[:1], "zero": [0.0], "positive": ends[-1:]}
@@ -75,12 +75,9 @@ def _row(behavior: str, test: Test, table: ScoreTable, layer: int) -> dict[str, 
     change = table.change((layer, ends[-1]), (layer, ends[0])) if len(ends) > 1 else None
     if change is not None:
         row |= _texts(("change", "change_low95", "change_high95"), change)
-    if isinstance(test, LetterTest):
-        return row | _letter_columns(test, rows)
-    row |= _open_columns(rows)
-    judged = {s: test.scores(table.rows[layer, s], "") for s in strengths}
-    if judged:
-        missing = {m: int(np.isnan(scores).sum()) for m, scores in judged.items()}
+    row |= _text_columns(rows) if test.free_text else _letter_columns(test, rows)
+    if test.judged and strengths:
+        missing = {s: int(np.isnan(table.scores[layer, s]).sum()) for s in strengths}
         row["missing_scores"] = " ".join(f"{m:g}:{count}" for m, count in missing.items())
     return row
 
@@ -107,14 +104,13 @@ def probabilities(row: Row) -> tuple[float, float]:
     return a, b
 
 
-def logit_differences(test: LetterTest, rows: Sequence[Row]) -> NDArray[np.float64]:
+def logit_differences(test: Test, rows: Sequence[Row]) -> NDArray[np.float64]:
     """log P(matching) - log P(other letter) of every row, shape (rows,).
 
     NaN where the matching letter is neither A nor B or a probability is 0.
     """
     found = []
-    for row in rows:
-        letter = answer_letter(row[test.fields.matching])
+    for row, letter in zip(rows, test.letters(rows), strict=True):
         a, b = probabilities(row)
         if letter not in ("A", "B") or a <= 0 or b <= 0:
             found.append(np.nan)
@@ -123,7 +119,7 @@ def logit_differences(test: LetterTest, rows: Sequence[Row]) -> NDArray[np.float
     return np.array(found)
 
 
-def steerability(test: LetterTest, rows: Mapping[float, Sequence[Row]]) -> NDArray[np.float64]:
+def steerability(test: Test, rows: Mapping[float, Sequence[Row]]) -> NDArray[np.float64]:
     """Least-squares slope of the logit difference against the strength, shape (questions,).
 
     Source: Tan et al., "Analysing the Generalisation and Reliability of Steering Vectors"
@@ -139,7 +135,7 @@ def steerability(test: LetterTest, rows: Mapping[float, Sequence[Row]]) -> NDArr
     return slopes(strengths, differences[~np.isnan(differences).any(axis=1)])
 
 
-def _letter_columns(test: LetterTest, rows: Mapping[float, Sequence[Row]]) -> dict[str, str]:
+def _letter_columns(test: Test, rows: Mapping[float, Sequence[Row]]) -> dict[str, str]:
     mass = {m: np.mean([sum(probabilities(r)) for r in found]) for m, found in rows.items()}
     columns = {"p_a_plus_p_b": " ".join(f"{m:g}:{value:.3f}" for m, value in mass.items())}
     if len(rows) > 1:
@@ -186,7 +182,7 @@ def shares_of_answers(rows: Sequence[Row]) -> dict[str, float]:
     }
 
 
-def _open_columns(rows: Mapping[float, Sequence[Row]]) -> dict[str, str]:
+def _text_columns(rows: Mapping[float, Sequence[Row]]) -> dict[str, str]:
     shares = {m: shares_of_answers(found) for m, found in rows.items()}
 
     def each(name: str, digits: int = 2) -> str:
@@ -244,7 +240,7 @@ def _strength_titles(rows: Sequence[Mapping[str, str]]) -> list[str]:
         found = {row[f"strength_{column}"] for row in rows if f"strength_{column}" in row}
         title = found.pop() if len(found) == 1 else column
         unit = f"{rows[0]['unit']} " if rows and column != "zero" else ""
-        titles.append(f"{unit}{'0' if column == 'zero' else title}".replace("-", "\N{MINUS SIGN}"))
+        titles.append(true_minus(f"{unit}{'0' if column == 'zero' else title}"))
     return titles
 
 

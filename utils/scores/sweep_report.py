@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from utils.data.evaluation import read_results
-from utils.files.paths import Paths
-from utils.scores.cells import Cell
+from utils.files.paths import Cell, Paths
 from utils.scores.tables import extremes
 from utils.sweeps.sweep import Sweep
-from utils.text.terminal_tables import plain_table, signed
+from utils.text.numbers import signed, true_minus
+from utils.text.terminal_tables import plain_table
 
 MOST_ROWS, BEST = 40, 3
 
@@ -20,7 +19,7 @@ def changes_table(sweeps: Sequence[Sweep], paths: Paths) -> str:
 
     Of many behaviours and layers, those three layers of each that change most.
     """
-    scores = [(sweep.name.behavior, mean_scores(sweep, paths)) for sweep in sweeps]
+    scores = [(sweep.behavior, mean_scores(sweep, paths)) for sweep in sweeps]
     strengths = extremes(sorted({s for _, found in scores for _, s in found}))
     rows = [
         (behavior, layer, found)
@@ -36,7 +35,7 @@ def changes_table(sweeps: Sequence[Sweep], paths: Paths) -> str:
     lacking = [(n, 0.0) not in found for _, n, found in rows]
     if strengths and any(lacking):
         notes.append("(scores, not changes, where there is no result at 0 to compare with)")
-    unit, test = sweeps[0].name.unit, sweeps[0].test
+    unit, test = sweeps[0].variant.unit, sweeps[0].test
     header = ["behaviour", "layer", "unsteered", *(f"{unit} {signed(s)}" for s in strengths)]
     cells = [
         [behavior, str(layer), *_row(found, layer, strengths)] for behavior, layer, found in rows
@@ -48,8 +47,7 @@ def changes_table(sweeps: Sequence[Sweep], paths: Paths) -> str:
 def mean_scores(sweep: Sweep, paths: Paths) -> dict[Cell, float]:
     """Mean score of every cell asked for that has a result, and of its layer without steering."""
     wanted = dict.fromkeys([*sweep.cells, *((layer, 0.0) for layer, _ in sweep.cells)])
-    names = {c: replace(sweep.name, layer=c[0], strength=c[1]) for c in wanted}
-    places = {cell: paths.result(name) for cell, name in names.items()}
+    places = {cell: sweep.path(cell, paths) for cell in wanted}
     return {
         cell: float(sweep.test.scores(read_results(path), path.name).mean())
         for cell, path in places.items()
@@ -78,5 +76,5 @@ def _row(found: Mapping[Cell, float], layer: int, strengths: Sequence[float]) ->
         elif base is None:
             texts.append(f"{value:.3f}")
         else:
-            texts.append(f"{value - base:+.4f}".replace("-", "\N{MINUS SIGN}"))
+            texts.append(true_minus(f"{value - base:+.4f}"))
     return texts

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.data.evaluation import LetterTest, OpenTest, Test, read_results
+from utils.data.evaluation import Test, read_results
 from utils.data.items import Items
 from utils.data.rows import Row
 from utils.errors import UserError
 from utils.files.contents import read_measured
-from utils.files.paths import Paths, ResultName, other_unit
-from utils.scores.cells import Cell
+from utils.files.paths import Cell, Paths, ResultName, Variant, other_unit
 from utils.stats import Estimate, bootstrap_category_mean, bootstrap_mean
 from utils.vectors.origin import Origin, check_alike, recorded_origin
 
@@ -26,7 +25,6 @@ class ScoreTable:
     """The scores of one behaviour under one variant (system prompt, override ...).
 
     Attributes:
-        name: what all the files have in common (layer and strength are to be replaced).
         scores: cell -> score of every question, shape (questions,); NaN where it is missing.
         rows: cell -> the rows of its file.
         converted: cell -> its strength in the other unit (the dose of a multiplier), where the
@@ -37,7 +35,7 @@ class ScoreTable:
         unjudged: cell -> the rows of open-ended answers that have no scores yet.
     """
 
-    name: ResultName
+    variant: Variant
     scores: dict[Cell, NDArray[np.float64]] = field(default_factory=dict)
     rows: dict[Cell, Sequence[Row]] = field(default_factory=dict)
     converted: dict[Cell, float] = field(default_factory=dict)
@@ -130,30 +128,31 @@ def extremes(strengths: Sequence[float]) -> list[float]:
     return [s for s in (-1.0, 1.0) if s in steered] or sorted({steered[0], steered[-1]})
 
 
-def model_name(name: ResultName) -> str:
-    """The model of a result, for people."""
-    if name.model is not None:
-        return name.model
-    return f"Llama 2 {name.model_size}{'' if name.use_base_model else ' chat'}"
+def model_name(variant: Variant) -> str:
+    """The model of a variant, for people."""
+    if variant.model is not None:
+        return variant.model
+    return f"Llama 2 {variant.model_size}{'' if variant.use_base_model else ' chat'}"
 
 
-def variant_label(name: ResultName) -> str:
+def variant_label(variant: Variant) -> str:
     """What tells a variant from the plain model, for people."""
     signs = {"pos": "positive prompt", "neg": "negative prompt"}
     parts = []
-    if name.system_prompt is not None:
-        parts.append(signs[name.system_prompt])
-    if name.override_vector is not None:
-        parts.append(f"vector of layer {name.override_vector}")
-    if name.override_vector_model is not None:
-        parts.append(f"vector of {name.override_vector_model}")
-    if name.override_model_weights_path is not None:
-        parts.append(f"weights {name.override_model_weights_path}")
+    if variant.system_prompt is not None:
+        parts.append(signs[variant.system_prompt])
+    if variant.override_vector is not None:
+        parts.append(f"vector of layer {variant.override_vector}")
+    if variant.override_vector_model is not None:
+        parts.append(f"vector of {variant.override_vector_model}")
+    if variant.override_model_weights_path is not None:
+        parts.append(f"weights {variant.override_model_weights_path}")
     return ", ".join(parts) or "plain"
 
 
 def load_scores(
-    name: ResultName,
+    behavior: str,
+    variant: Variant,
     cells: Iterable[Cell],
     test: Test,
     paths: Paths,
@@ -163,7 +162,7 @@ def load_scores(
     """Read the files of one behaviour, each under its exact name.
 
     Args:
-        name: layer and strength are replaced by those of each cell.
+        behavior, variant: whose files.
         cells: what to read; a cell without a file is noted as missing.
         test: how a row is scored; of open-ended answers the judged files are read.
         paths: where the files lie.
@@ -173,16 +172,17 @@ def load_scores(
         UserError: a damaged file, or cells that were measured on different questions or with
             different models of one name.
     """
-    table = ScoreTable(name)
+    table = ScoreTable(variant)
     questions: list[object] | None = None
     origins: dict[Path, Origin] = {}
     for cell in cells:
-        named = replace(name, layer=cell[0], strength=cell[1])
-        path = paths.scores(named) if isinstance(test, OpenTest) else paths.result(named)
+        name = ResultName(*cell, behavior, variant)
+        answers = paths.result(name)
+        path = paths.scores(name) if test.judged else answers
         if not path.exists():
             table.missing.append(cell)
-            if isinstance(test, OpenTest) and paths.result(named).exists():
-                table.unjudged[cell] = read_results(paths.result(named))
+            if test.judged and answers.exists():
+                table.unjudged[cell] = read_results(answers)
             continue
         rows = read_results(path)
         asked = [row.get("question", row.get("prompt")) for row in rows]
@@ -191,7 +191,7 @@ def load_scores(
         elif asked != questions:
             raise UserError(f"{path} was measured on other questions than the cells before it")
         table.beyond_ab = test.beyond_ab(rows)
-        if without_beyond_ab and isinstance(test, LetterTest):
+        if without_beyond_ab:
             kept = test.within_ab(rows)
             rows = Items([row for row, keep in zip(rows, kept, strict=True) if keep], rows.sha256)
             if not rows:
@@ -199,9 +199,8 @@ def load_scores(
         table.scores[cell] = test.scores(rows, str(path))
         table.rows[cell] = rows
         # judged answers have the strengths in the record of the file of answers
-        answers = paths.result(named)
         origins[answers] = recorded_origin(answers)
-        converted = read_measured(answers).get(other_unit(name.unit))
+        converted = read_measured(answers).get(other_unit(variant.unit))
         if isinstance(converted, int | float):
             table.converted[cell] = float(converted)
         table.categories = test.categories(rows)

@@ -1,21 +1,19 @@
 """Putting a model through a test: prompts, one run over all cells, result rows.
 
-Each measure gives, for a batch of questions and for every cell, one JSON value. The values are
-what a sweep journals; :meth:`row` turns one into a row of a result file.
+Each run gives, for a batch of questions and for every cell, one JSON value. The values are what a
+sweep journals; :meth:`Run.row` turns one into a row of a result file.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypedDict, cast
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from utils.data.evaluation import LETTERS, LetterTest, OpenTest, Test
 from utils.data.items import ABItem, OpenItem
 from utils.data.rows import ResultRow
-from utils.prompts.checks import Prompt
 from utils.prompts.end_tokens import answer_text
 from utils.prompts.format import LetterPrompt, OpenPrompt
 from utils.steering.decoding import GreedyGrid
@@ -60,24 +58,36 @@ class Settings:
     max_new_tokens: int = 100
 
 
-class Run(Protocol):
-    """A run over all cells of some questions.
+class Run(ABC):
+    """A run of one kind of test over all cells of some questions.
+
+    Args:
+        wrapper: the model.
+        prompts: one for each question.
+        cells: ``None`` among them is the unsteered model.
+        settings: how much is computed together.
 
     Attributes:
         batches: questions that are computed together.
         rounding: of a 16-bit model, as measured before the run.
+        alone: how many cells were computed one by one so far.
     """
 
     batches: list[list[int]]
     rounding: Rounding | None
+    alone: int
 
-    @property
-    def alone(self) -> int:
-        """How many cells were computed one by one so far."""
+    @abstractmethod
+    def __init__(
+        self,
+        wrapper: LlamaWrapper,
+        prompts: Sequence[Any],
+        cells: Sequence[Steer | None],
+        settings: Settings,
+    ) -> None: ...
 
-    def measure(
-        self, batch: Sequence[int], advance: Advance = _nowhere
-    ) -> Sequence[Sequence[Value]]:
+    @abstractmethod
+    def measure(self, batch: Sequence[int], advance: Advance = _nowhere) -> list[list[Any]]:
         """JSON values [question of the batch][cell].
 
         Args:
@@ -85,9 +95,31 @@ class Run(Protocol):
             advance: called with the questions finished since the last call, parts of them too.
         """
 
+    @staticmethod
+    @abstractmethod
+    def is_value(value: Any) -> bool:
+        """Whether a journal's value is one that such a run gives."""
 
-class LetterRun:
-    """A :data:`LetterValue` for every cell."""
+    @staticmethod
+    def is_broken(_value: Any) -> bool:
+        """Whether a value is no result: the model's numbers were NaN."""
+        return False
+
+    @staticmethod
+    def is_near_tie(_value: Any) -> bool:
+        """Whether rounding may have decided between two tokens."""
+        return False
+
+    @staticmethod
+    @abstractmethod
+    def row(
+        test: Any, item: Any, prompt: Any, value: Any, tokenizer: Any, ends: Collection[int]
+    ) -> ResultRow:
+        """One row of a result file; ``ends`` are the tokens at which answers end."""
+
+
+class LetterRun(Run):
+    """[P(A), P(B)] for every cell; -1 in place of NaN, which JSON does not have."""
 
     def __init__(
         self,
@@ -108,12 +140,32 @@ class LetterRun:
         return found.nan_to_num(nan=-1.0).tolist()
 
     @property
-    def alone(self) -> int:
+    def alone(self) -> int:  # type: ignore[override]
         return self._grid.alone
 
+    @staticmethod
+    def is_value(value: Any) -> bool:
+        whole = isinstance(value, list) and len(value) == len(LETTERS)
+        return whole and all(type(p) is float and (p == -1 or 0 <= p <= 1 + 1e-6) for p in value)
 
-class OpenRun:
-    """An :class:`OpenValue` for every cell."""
+    @staticmethod
+    def is_broken(value: Any) -> bool:
+        return bool(min(value) < 0)
+
+    @staticmethod
+    def row(
+        test: LetterTest,
+        item: ABItem,
+        prompt: LetterPrompt,
+        value: Any,
+        tokenizer: Any,
+        ends: Collection[int],
+    ) -> ResultRow:
+        return test.row(item.row, *value)
+
+
+class OpenRun(Run):
+    """The tokens of an answer for every cell, and how near a tie came to deciding them."""
 
     def __init__(
         self,
@@ -143,50 +195,33 @@ class OpenRun:
             for answers in found
         ]
 
-
-def start_run(
-    test: Test,
-    wrapper: LlamaWrapper,
-    prompts: Sequence[Prompt],
-    cells: Sequence[Steer | None],
-    settings: Settings,
-) -> Run:
-    """Begin a run; ``None`` among the cells is the unsteered model."""
-    if isinstance(test, OpenTest):
-        return OpenRun(wrapper, cast(Sequence[OpenPrompt], prompts), cells, settings)
-    return LetterRun(wrapper, cast(Sequence[LetterPrompt], prompts), cells, settings)
-
-
-def is_broken(value: Value) -> bool:
-    """Whether a cell's value is no result: the model's numbers were NaN."""
-    return isinstance(value, list) and min(value) < 0
-
-
-def is_value(test: Test, value: object) -> bool:
-    """Whether a journal's value is one that a run of this test gives."""
-    if isinstance(test, LetterTest):
-        if not isinstance(value, list) or len(value) != len(LETTERS):
+    @staticmethod
+    def is_value(value: Any) -> bool:
+        if not isinstance(value, dict) or type(value.get("near_tie")) is not bool:
             return False
-        return all(type(p) is float and (p == -1 or 0 <= p <= 1 + 1e-6) for p in value)
-    if not isinstance(value, dict) or type(value.get("near_tie")) is not bool:
-        return False
-    tokens = value.get("tokens")
-    return isinstance(tokens, list) and all(type(token) is int and token >= 0 for token in tokens)
+        tokens = value.get("tokens")
+        return isinstance(tokens, list) and all(
+            type(token) is int and token >= 0 for token in tokens
+        )
+
+    @staticmethod
+    def is_near_tie(value: Any) -> bool:
+        return bool(value["near_tie"])
+
+    @staticmethod
+    def row(
+        test: OpenTest,
+        item: OpenItem,
+        prompt: OpenPrompt,
+        value: Any,
+        tokenizer: Any,
+        ends: Collection[int],
+    ) -> ResultRow:
+        answer = answer_text(tokenizer, value["tokens"], ends)
+        raw = str(tokenizer.decode([*prompt.ids, *value["tokens"]], skip_special_tokens=False))
+        return {"question": item.question, "model_output": answer, "raw_model_output": raw}
 
 
-def result_row(
-    test: Test,
-    item: ABItem | OpenItem,
-    prompt: Prompt,
-    value: Value,
-    tokenizer: PreTrainedTokenizerBase,
-    ends: Collection[int] = (),
-) -> ResultRow:
-    """One row of a result file; ``ends`` are the tokens at which answers end."""
-    if isinstance(test, LetterTest):
-        a_prob, b_prob = cast(LetterValue, value)
-        return test.row(item.row, a_prob, b_prob)
-    tokens = cast(OpenValue, value)["tokens"]
-    raw = str(tokenizer.decode([*prompt.ids, *tokens], skip_special_tokens=False))
-    answer = answer_text(tokenizer, tokens, ends)
-    return {"question": item.question, "model_output": answer, "raw_model_output": raw}
+def run_of(test: Test) -> type[Run]:
+    """What puts a model through a test."""
+    return OpenRun if test.free_text else LetterRun

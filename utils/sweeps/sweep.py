@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +11,9 @@ from utils.data.evaluation import Test
 from utils.data.items import ABItem, OpenItem
 from utils.files.artifacts import fingerprint, must_make, save
 from utils.files.json_files import json_bytes
-from utils.files.paths import DOSE, MULTIPLIER, UNITS, Paths, ResultName
+from utils.files.paths import DOSE, MULTIPLIER, UNITS, Cell, Paths, ResultName, Variant
 from utils.ranks import Ranks
-from utils.sweeps.journal import Cell, Journal, Schema, distinct_cells
+from utils.sweeps.journal import Journal, Schema, distinct_cells
 from utils.vectors.dose import SteeringVector
 
 if TYPE_CHECKING:
@@ -33,8 +32,8 @@ class Sweep:
 
     Attributes:
         test: what is measured.
-        name: the name of the results; its layer and strength are filled in for each cell, and its
-            unit says whether strengths are multipliers or doses.
+        behavior, variant: of the results; the variant's unit says whether strengths are multipliers
+            or doses.
         items: the questions.
         prompts: one for each question.
         vectors: the vector of each layer that is steered.
@@ -48,7 +47,8 @@ class Sweep:
     """
 
     test: Test
-    name: ResultName
+    behavior: str
+    variant: Variant
     items: Sequence[ABItem | OpenItem]
     prompts: Sequence[Prompt]
     vectors: Mapping[int, SteeringVector]
@@ -67,14 +67,14 @@ class Sweep:
             UserError: the cell's strength is a dose, and H is not known.
         """
         layer, strength = cell
-        return self.vectors[layer].multiplier(strength, self.name.unit) if strength else 0.0
+        return self.vectors[layer].multiplier(strength, self.variant.unit) if strength else 0.0
 
     def cell_inputs(self, cell: Cell) -> dict[str, Any]:
         layer, strength = cell
         # At strength 0 nothing is added, so the result does not depend on any vector.
         vector = self.vectors[layer].sha256 if strength else None
         inputs = self.inputs | {"layer": layer, "vector": vector}
-        return inputs | {self.name.unit: strength, MULTIPLIER: self.multiplier(cell)}
+        return inputs | {self.variant.unit: strength, MULTIPLIER: self.multiplier(cell)}
 
     def strengths(self, cell: Cell) -> dict[str, float | None]:
         """A cell's strength in both units, as its record keeps it."""
@@ -85,7 +85,7 @@ class Sweep:
         return {MULTIPLIER: multiplier, DOSE: self.vectors[layer].dose(multiplier)}
 
     def path(self, cell: Cell, paths: Paths) -> Path:
-        return paths.result(replace(self.name, layer=cell[0], strength=cell[1]))
+        return paths.result(ResultName(*cell, self.behavior, self.variant))
 
     def find_pending(self, paths: Paths, *, overwrite: bool) -> None:
         """Compare every cell with what stands in its place.
@@ -121,16 +121,16 @@ class Sweep:
             The files written, and a line for each cell that failed.
         """
         # torch comes with it, and what is finished is told without torch
-        from utils.sweeps.runs import is_value
+        from utils.sweeps.runs import run_of
 
         wanted = [self.cell_inputs(cell) for cell in self.cells]
         key = fingerprint({"cells": wanted, "settings": asdict(settings)})
-        schema = Schema(self.cells, len(self.items), partial(is_value, self.test))
+        schema = Schema(self.cells, len(self.items), run_of(self.test).is_value)
         written: list[Path] = []
         failures: list[str] = []
         left = list(self.pending)
         while left:
-            journal = Journal(paths, self.name.behavior, key, left, ranks, schema)
+            journal = Journal(paths, self.behavior, key, left, ranks, schema)
             with journal:
                 columns = self._measure(wrapper, journal, settings, ranks, advance)
                 ranks.wait()
@@ -155,11 +155,11 @@ class Sweep:
 
         Strength 0 is computed once however many layers there are.
         """
-        from utils.sweeps.runs import start_run
+        from utils.sweeps.runs import run_of
 
         distinct = distinct_cells(journal.cells)
         steers = [None if cell is None else self._steer(cell) for cell in distinct]
-        run = start_run(self.test, wrapper, self.prompts, steers, settings)
+        run = run_of(self.test)(wrapper, self.prompts, steers, settings)
         advance(len(journal.finished))
         left = [batch for batch in run.batches if not journal.finished.issuperset(batch)]
         for batch in ranks.share(left):
@@ -182,23 +182,24 @@ class Sweep:
         wrapper: LlamaWrapper,
         paths: Paths,
     ) -> tuple[list[Path], list[str]]:
-        from utils.sweeps.runs import is_broken, result_row
+        from utils.sweeps.runs import run_of
 
         written, failures = [], []
+        run = run_of(self.test)
         ends = wrapper.end_tokens()
         for column, cell in zip(columns, cells, strict=True):
             if cell not in self.pending:
                 continue
             path = self.path(cell, paths)
             found = [row[column] for row in values]
-            if any(is_broken(value) for value in found):
+            if any(map(run.is_broken, found)):
                 failures.append(f"{path.name}: the model's probabilities are NaN; not written")
                 continue
             rows = [
-                result_row(self.test, item, prompt, value, wrapper.tokenizer, ends)
+                run.row(self.test, item, prompt, value, wrapper.tokenizer, ends)
                 for item, prompt, value in zip(self.items, self.prompts, found, strict=True)
             ]
-            self.near_ties += sum(isinstance(v, dict) and v["near_tie"] for v in found)
+            self.near_ties += sum(map(run.is_near_tie, found))
             origin = self.vectors[cell[0]].origin.recorded() if cell[1] else None
             inputs, measured = self.cell_inputs(cell), self.strengths(cell)
             save(path, json_bytes(rows), inputs, measured, vector_origin=origin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from utils.stats import Estimate
 
@@ -22,6 +22,12 @@ _BREAKS = "\x7f\x85\u2028\u2029"
 COLUMNS = ("mean", "low95", "high95", "n")
 
 
+def tab_separated(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
+    """Lines of fields below a header; a field is one line without tabs."""
+    lines = ("\t".join(map(one_line, fields)) + "\n" for fields in [header, *rows])
+    return "".join(lines).encode()
+
+
 def text_table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Estimate]]) -> bytes:
     """Tab-separated lines: the keys of a point, its mean, interval and number of questions.
 
@@ -29,13 +35,13 @@ def text_table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Estima
     how many.
     """
     lacking = any(e.missing for _, e in rows)
-    lines = ["\t".join([*header, *COLUMNS, *(["missing"] if lacking else [])])]
+    lines = []
     for keys, e in rows:
         interval = [f"{e.low:.6f}", f"{e.high:.6f}"] if e.has_interval else ["-", "-"]
         numbers = [f"{e.mean:.6f}", *interval, str(e.n)]
         numbers += [str(e.missing)] if lacking else []
-        lines.append("\t".join([*map(one_line, keys), *numbers]))
-    return ("\n".join(lines) + "\n").encode()
+        lines.append([*keys, *numbers])
+    return tab_separated([*header, *COLUMNS, *(["missing"] if lacking else [])], lines)
 
 
 def one_line(text: str) -> str:
@@ -48,6 +54,19 @@ def tex_text(text: str) -> str:
     return one_line(text).translate(_IN_TEX)
 
 
+def tabular(columns: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
+    """A LaTeX tabular; all cells are LaTeX.
+
+    Args:
+        columns: how each is set, such as ``lcc``.
+        header, rows: the cells.
+    """
+    above, *below = (" & ".join(cells) + r" \\" for cells in [header, *rows])
+    begin, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
+    lines = [begin, r"\toprule", above, r"\midrule", *below, r"\bottomrule", end]
+    return ("\n".join(lines) + "\n").encode()
+
+
 def tex_table(
     corner: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Estimate | None]]]
 ) -> bytes:
@@ -58,16 +77,8 @@ def tex_table(
         columns: heads of the others, LaTeX.
         rows: each with its label, a text, and its points.
     """
-    lines = [
-        rf"\begin{{tabular}}{{l{'c' * len(columns)}}}",
-        r"\toprule",
-        " & ".join([tex_text(corner), *columns]) + r" \\",
-        r"\midrule",
-    ]
-    for label, cells in rows:
-        lines.append(" & ".join([tex_text(label), *map(_tex_cell, cells)]) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    return ("\n".join(lines) + "\n").encode()
+    cells = ([tex_text(label), *map(_tex_cell, points)] for label, points in rows)
+    return tabular("l" + "c" * len(columns), [tex_text(corner), *columns], cells)
 
 
 def _tex_cell(e: Estimate | None) -> str:

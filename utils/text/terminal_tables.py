@@ -36,8 +36,3 @@ def plain_table(
     file = io.StringIO()
     Console(file=file, width=WIDTH, color_system=None, legacy_windows=False).print(table)
     return "\n".join(line.rstrip() for line in file.getvalue().strip("\n").splitlines())
-
-
-def signed(strength: float) -> str:
-    """A multiplier or dose with its sign, and a true minus."""
-    return f"{strength:+g}".replace("-", "\N{MINUS SIGN}") if strength else "0"

@@ -145,7 +145,7 @@ class References:
     def _uses_vectors(self, name: ResultName) -> bool:
         if name.strength == 0:
             return False
-        return (name.override_vector_model or model_of(name)) == self.label
+        return (name.variant.override_vector_model or model_of(name.variant)) == self.label
 
 
 def check_known(asked: Iterable[str], known: Sequence[str]) -> None:
