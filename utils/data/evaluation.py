@@ -141,8 +141,11 @@ class OpenTest:
             if score is None:
                 values.append(np.nan)
                 continue
-            known = isinstance(score, int | float) and not isinstance(score, bool)
-            if not (known and 0 <= score <= 10):
+            if (
+                isinstance(score, bool)
+                or not isinstance(score, int | float)
+                or not 0 <= score <= 10
+            ):
                 raise UserError(
                     f"{where}, row {number}: the score must be a number from 0 to 10, or null "
                     f"where it is missing, not {printable(repr(score), 40)}"
