@@ -28,6 +28,10 @@ def _mostly_still(generator: np.random.Generator, n: int) -> Floats:
     return np.where(large, generator.uniform(0.2, 0.9, n), generator.normal(0, 0.005, n))
 
 
+def _ones(generator: np.random.Generator, n: int, share: float) -> Floats:
+    return (generator.uniform(size=n) < share).astype(np.float64)
+
+
 # What is drawn, and its true mean.
 SCORES: dict[str, tuple[Draw, float]] = {
     "normal": (lambda g, n: g.normal(0.3, 1, n), 0.3),
@@ -35,10 +39,10 @@ SCORES: dict[str, tuple[Draw, float]] = {
     "P(matching), 0 or 1": (lambda g, n: g.beta(0.2, 0.2, n), 0.5),
     "P(matching), low": (lambda g, n: g.beta(0.3, 2.7, n), 0.1),
     "paired changes, few move": (_mostly_still, 0.1 * 0.55),
-    "judge, 0 or 10": (lambda g, n: 10.0 * (g.uniform(size=n) < 0.2), 2.0),
-    "judge, mostly 0": (lambda g, n: 10.0 * (g.uniform(size=n) < 0.05), 0.5),
-    "a share of 2 %": (lambda g, n: (g.uniform(size=n) < 0.02) * 1.0, 0.02),
-    "a share of 40 %": (lambda g, n: (g.uniform(size=n) < 0.4) * 1.0, 0.4),
+    "judge, 0 or 10": (lambda g, n: 10 * _ones(g, n, 0.2), 2.0),
+    "judge, mostly 0": (lambda g, n: 10 * _ones(g, n, 0.05), 0.5),
+    "a share of 2 %": (lambda g, n: _ones(g, n, 0.02), 0.02),
+    "a share of 40 %": (lambda g, n: _ones(g, n, 0.4), 0.4),
 }
 
 

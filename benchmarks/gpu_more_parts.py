@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -183,7 +184,7 @@ def finetuning(bench: Bench) -> dict[str, Any]:
     try:
         tuner.gradients(examples[: plan.batch])  # to warm up: it changes no weight
         starts = range(0, len(examples), plan.batch)
-        steps = [bench.meter.run(lambda s=s: step(examples[s : s + plan.batch])) for s in starts]
+        steps = [bench.meter.run(partial(step, examples[s : s + plan.batch])) for s in starts]
         after = tuner.gradients(examples[-plan.batch :])[0]
     finally:
         tuner.close()

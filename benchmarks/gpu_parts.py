@@ -7,6 +7,7 @@ import statistics
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -220,7 +221,7 @@ def vectors(bench: Bench) -> dict[str, Any]:
         for answer, letter in enumerate(prompts[index].letters.values()):
             row = (*prompts[index].ids, letter)
             with wrapper.record(layers) as recorded:
-                slow.append(bench.meter.run(lambda row=row: all_logits(wrapper, row)))
+                slow.append(bench.meter.run(partial(all_logits, wrapper, row)))
             expected = torch.stack([recorded[n][0, -1].float().cpu() for n in layers])
             error = (outputs[index, answer] - expected).norm(dim=-1) / expected.norm(dim=-1)
             deviations.append(float(error.max()))
@@ -261,7 +262,7 @@ def sweep(bench: Bench) -> dict[str, Any]:
             generator.randrange(len(steers["refusal"])),
         )
         prompt, steer = prompts[behavior][row], steers[behavior][column]
-        slow.append(bench.meter.run(lambda p=prompt, s=steer: steered_logits(wrapper, p, s)))
+        slow.append(bench.meter.run(partial(steered_logits, wrapper, prompt, steer)))
         expected = letter_probabilities(slow[-1].result, list(prompt.letters.values()))
         wrong.append((whole.result[behavior][row, 1 + column] - expected).abs().max())
     cells = len(BEHAVIORS) * plan.questions * wrapper.n_layers * len(MULTIPLIERS)

@@ -98,7 +98,7 @@ def write(archive: tarfile.TarFile, folder: Path) -> None:
         single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])]
     )
     core.save(str(folder / "tokenizer.json"))
-    config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    config: dict[str, object] = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     config |= {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "legacy": True}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     (folder / _COMPLETE).write_text(SHA256)

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def prompts_of_length(wrapper: LlamaWrapper, tokens: int) -> list[LetterPrompt]:
         i for f in files for i in load_ab_items(paths.generate_data(f.parent.name), made_by="")
     ]
     random.Random(SEED).shuffle(items)
-    prompt_format, found = wrapper.prompt_format(), []
+    prompt_format = wrapper.prompt_format()
+    found: list[LetterPrompt] = []
     words = " ".join(item.question.split("\n")[0] for item in items).split()
     for item in items:
         for extra in range(0, tokens, 2):
@@ -142,7 +144,7 @@ def pair_benchmark(wrapper: LlamaWrapper, tokens: int, rates: list[float]) -> di
             rows = [(*prompts[index].ids, n) for n in prompts[index].letters.values()]
             with wrapper.record(layers) as recorded:
                 for answer, row in enumerate(rows):
-                    slow.append(seconds(lambda row=row: all_logits(wrapper, row)))
+                    slow.append(seconds(partial(all_logits, wrapper, row)))
                     expected = torch.stack([recorded[n][0, -1] for n in layers])
                     error = (outputs[answer] - expected).norm(dim=-1) / expected.norm(dim=-1)
                     deviation = max(deviation, float(error.max()))
@@ -247,9 +249,7 @@ def help_seconds() -> dict[str, float]:
     found = {}
     for script in ("generate_vectors", "normalize_vectors", "prompting_with_steering"):
         command = [sys.executable, str(REPOSITORY / f"{script}.py"), "--help"]
-        times = [
-            seconds(lambda c=command: subprocess.run(c, capture_output=True)) for _ in range(5)
-        ]
+        times = [seconds(partial(subprocess.run, command, capture_output=True)) for _ in range(5)]
         found[script] = statistics.median(times)
     return found
 

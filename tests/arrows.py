@@ -73,6 +73,7 @@ def wrong(sources: dict[str, str]) -> list[str]:
             continue
         for name in named:
             there = part_of(name)
+            assert there is not None
             if there != here and FLOOR[there] >= FLOOR[here]:
                 found.append(f"{module} imports {name}, which does not lie below it")
     try:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # The oracles are float32, and ``--device auto`` would take bfloat16 on a GPU.
@@ -45,7 +49,7 @@ TINY = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4}
 GATED = TINY | {"num_key_value_heads": 2, "intermediate_size": 48}
 WINDOW = {"sliding_window": 12, "layer_types": ["sliding_attention", "full_attention"] * 2}
 EXPERTS = GATED | {"num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
-FAMILIES = {
+FAMILIES: dict[str, dict[str, Any]] = {
     "llama": GATED,
     "qwen2": GATED,
     "qwen3": GATED | {"head_dim": 8},
@@ -112,13 +116,19 @@ def make_tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def make_model(family: str, **changes: object) -> torch.nn.Module:
+def make_model(family: str, **changes: object) -> PreTrainedModel:
     """A random model whose blocks matter: weights larger than the usual initialisation."""
     torch.manual_seed(sum(map(ord, family)))
     options = FAMILIES[family] | {"vocab_size": len(make_tokenizer()), "initializer_range": 0.2}
     options |= {"bos_token_id": 0, "eos_token_id": 3, "pad_token_id": 1} | changes
     config = AutoConfig.for_model(family, **options)
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], **options: bool) -> str:
+    text = tokenizer.decode(list(ids), **options)
+    assert isinstance(text, str)
+    return text
 
 
 def make_wrapper(family: str, template: str | None = CHATML, **changes: object) -> LlamaWrapper:

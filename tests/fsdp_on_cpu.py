@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
@@ -22,7 +24,7 @@ from utils.finetuning import tuner as finetuning
 from utils.finetuning.tuner import Finetuner
 
 
-def start_sharded(_device: object, _mixed: str) -> Accelerator:
+def start_sharded(device: torch.device, mixed: str) -> Accelerator:
     plugin = FullyShardedDataParallelPlugin(
         fsdp_version=2,
         auto_wrap_policy="transformer_based_wrap",
@@ -36,10 +38,11 @@ def start_sharded(_device: object, _mixed: str) -> Accelerator:
     return accelerator
 
 
-gradients, calls = Finetuner.gradients, []
+gradients = Finetuner.gradients
+calls: list[int] = []
 
 
-def watched(self: Finetuner, examples: list[finetuning.Example]) -> tuple[float, float]:
+def watched(self: Finetuner, examples: Sequence[finetuning.Example]) -> tuple[float, float]:
     calls.append(len(examples))
     weight = self.parameters[0]
     assert weight.to_local().numel() < weight.numel(), "no weight is whole on one process"

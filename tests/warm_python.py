@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = [
@@ -119,7 +120,8 @@ def _watch(client: socket.socket) -> None:
     for stream in streams:
         os.close(stream)
     ended = os.pidfd_open(script)
-    if client in select.select([ended, client], [], [])[0]:
+    waited: list[Any] = [ended, client]
+    if client in select.select(waited, [], [])[0]:
         os.kill(script, signal.SIGKILL)
     _, status = os.waitpid(script, 0)
     with contextlib.suppress(OSError):

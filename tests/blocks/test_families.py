@@ -36,7 +36,7 @@ from utils.blocks.block_io import add_from, positions_of_call
 from utils.data.items import answer_letter
 from utils.errors import UserError
 from utils.extraction.pairs import PairOutputs
-from utils.files.paths import REPOSITORY, Paths
+from utils.files.paths import REPOSITORY, Paths, ResultName
 from utils.models import loading
 from utils.models.choice import choose_model
 from utils.steering.decoding import GreedyGrid
@@ -48,7 +48,7 @@ from utils.weights.named import BUNDLED
 SLOW = "one forward pass a cell"
 VISION = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 # A model of text and images, whose language model is a part with a config of its own.
-COMPOSITE = {
+COMPOSITE: dict[str, Any] = {
     "text_config": FAMILIES["gemma3_text"],
     "vision_config": VISION | {"intermediate_size": 16, "image_size": 28, "patch_size": 14},
     "mm_tokens_per_image": 4,
@@ -153,7 +153,7 @@ class Chain:
         pictures = [p.name for p in (self.out / "analysis").rglob("*.png")]
         assert any(f"type={kind}" in name for name in pictures)
 
-    def read(self, name: object) -> str:
+    def read(self, name: ResultName) -> str:
         return self.paths.result(name).read_text()
 
     def rows(self, kind: str) -> list[dict[str, object]]:
@@ -210,7 +210,9 @@ def check_vectors(chain: Chain, wrapper: LlamaWrapper) -> None:
     found = torch.zeros(len(pairs), 2, len(LAYERS), 32)
     for i, row in enumerate(pairs):
         answers = [answer_letter(row[f"answer_{k}_behavior"]) for k in ("matching", "not_matching")]
-        prompt = wrapper.prompt_format().letter_prompt(row["question"], tuple(answers))
+        prompt = wrapper.prompt_format().letter_prompt(
+            row["question"], tuple(a for a in answers if a)
+        )
         for j, letter in enumerate(prompt.letters.values()):
             found[i, j] = slow_last_token_outputs(wrapper, (*prompt.ids, letter), LAYERS)
     for i, layer in enumerate(LAYERS):
@@ -224,7 +226,7 @@ def check_vectors(chain: Chain, wrapper: LlamaWrapper) -> None:
 
 
 def check_letters(
-    rows: Sequence[dict[str, object]], field: str, wrapper: LlamaWrapper, delta: torch.Tensor
+    rows: Sequence[dict[str, Any]], field: str, wrapper: LlamaWrapper, delta: torch.Tensor
 ) -> None:
     moved = 0.0
     assert len(rows) >= 4
@@ -242,7 +244,7 @@ def check_letters(
 
 
 def check_answers(
-    rows: Sequence[dict[str, object]], wrapper: LlamaWrapper, delta: torch.Tensor
+    rows: Sequence[dict[str, Any]], wrapper: LlamaWrapper, delta: torch.Tensor
 ) -> None:
     assert [row["question"] for row in rows] == QUESTIONS[:3]
     for row in rows:

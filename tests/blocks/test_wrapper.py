@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 import torch
@@ -174,7 +175,7 @@ def test_what_fails_inside_a_pass_leaves_no_hook(wrapper: LlamaWrapper) -> None:
 
 def test_a_registration_that_fails_takes_the_earlier_ones_back(wrapper: LlamaWrapper) -> None:
     before, unhookable = count_hooks(wrapper), object()
-    parts = {"first": wrapper.blocks[0], "second": wrapper.blocks[1], "third": unhookable}
+    parts: Any = {"first": wrapper.blocks[0], "second": wrapper.blocks[1], "third": unhookable}
     with pytest.raises(AttributeError), wrapper.observe(parts):
         pytest.fail("the block must not be entered")
     with pytest.raises(KeyError), branching(wrapper, [0, 1], {0: V[None]}):
@@ -209,8 +210,9 @@ def test_blocks_that_return_tuples(wrapper: LlamaWrapper) -> None:
     with wrapper.steer({1: vector}, 5), wrapper.record([1, 3]) as expected:
         logits = wrapper.next_logits(IDS)
     model = make_model("llama")
-    tuples = [TupleBlock(block) for block in model.model.layers]
-    model.model.layers = nn.ModuleList(Untuple(block) for block in tuples)
+    decoder: Any = model.get_decoder()
+    tuples: list[nn.Module] = [TupleBlock(block) for block in decoder.layers]
+    decoder.layers = nn.ModuleList(Untuple(block) for block in tuples)
     other = LlamaWrapper(model, make_tokenizer())
     other.blocks = tuples
     with other.steer({1: vector}, 5), other.record([1, 3]) as kept:

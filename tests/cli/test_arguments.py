@@ -86,7 +86,7 @@ def test_a_good_id_is_read_back_from_every_name(tmp_path: Path, behavior: str) -
     behaviors.check_id(behavior)
     paths = Paths(tmp_path, tmp_path)
     for more in ({}, {"limit": 3, "model": "x_limit=8"}, {"system_prompt": "pos", "model": "m"}):
-        name = ResultName(1, -0.5, behavior, Variant("ab", **more))  # type: ignore[arg-type]
+        name = ResultName(1, -0.5, behavior, Variant("ab", **more))
         assert ResultName.parse(name.filename()) == name
         write_json(paths.result(name), [])
         assert name in paths.results_of(behavior)

@@ -266,12 +266,12 @@ def check_hallucination(data: Path, raw: Path) -> None:
     assert 0.45 < share < 0.55
     for row in rows[:300]:
         question, choices = row["question"].split("\n\nChoices:\n")
-        answers = dict(zip("AB", choices.split("\n (B) "), strict=True))
-        answers["A"] = answers["A"].removeprefix(" (A) ")
+        texts = dict(zip("AB", choices.split("\n (B) "), strict=True))
+        texts["A"] = texts["A"].removeprefix(" (A) ")
         right, wrong = matching[question]
         letter, other = row["answer_matching_behavior"][1], row["answer_not_matching_behavior"][1]
-        assert answers[letter].strip() == right.strip()
-        assert answers[other].strip() == wrong.strip()
+        assert texts[letter].strip() == right.strip()
+        assert texts[other].strip() == wrong.strip()
 
 
 def test_the_same_bytes_every_time(hub: Files, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import pair, write_json
@@ -29,10 +30,10 @@ WORDS = [
 ]
 
 
-def raw_rows(count: int) -> list[dict[str, object]]:
+def raw_rows(count: int) -> list[dict[str, Any]]:
     generator = random.Random(3)
     return [
-        pair(f"{' '.join(generator.sample(WORDS, 5))}, number {i}?", "AB"[i % 2])
+        dict[str, Any](pair(f"{' '.join(generator.sample(WORDS, 5))}, number {i}?", "AB"[i % 2]))
         for i in range(count)
     ]
 

@@ -6,11 +6,12 @@ import csv
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import QUESTIONS, ROWS, write_json
+from conftest import QUESTIONS, ROWS, decoded, write_json
 from running import artifacts, call, has_row, hidden
 
 from llama_wrapper import LlamaWrapper
@@ -183,9 +184,9 @@ def test_open_ended_answers_from_steering_to_plots(
         with wrapper.steer({1: vector}, prompt.steer_from):
             (tokens,) = wrapper.generate([prompt.ids], max_new_tokens=9)
         assert list(row) == ["question", "model_output", "raw_model_output"]
-        decode = wrapper.tokenizer.decode
-        assert row["model_output"] == decode(tokens, skip_special_tokens=True).strip()
-        assert row["raw_model_output"] == decode([*prompt.ids, *tokens])
+        answer = decoded(wrapper.tokenizer, tokens, skip_special_tokens=True)
+        assert row["model_output"] == answer.strip()
+        assert row["raw_model_output"] == decoded(wrapper.tokenizer, [*prompt.ids, *tokens])
         assert "<|im_start|>assistant" in row["raw_model_output"]
     assert found[1, 0.0] == found[3, 0.0]
     before = artifacts(tmp_path / "out")
@@ -194,8 +195,8 @@ def test_open_ended_answers_from_steering_to_plots(
     with pytest.raises(UserError, match=r"not been judged\nJudge them with: ./scoring.py"):
         call("plot_results", *flags, "--type", "open_ended")
     judged(tmp_path, {"calm": found, "bold": results(tmp_path, "open_ended", "bold")})
-    plot = ("plot_results", *flags, "--type", "open_ended")
-    assert call(*plot, "--layers", 1, "--summary") == 0
+    plot = (*flags, "--type", "open_ended")
+    assert call("plot_results", *plot, "--layers", 1, "--summary") == 0
     table = next((tmp_path / "out/analysis/calm").glob("multipliers*layer=1*.txt")).read_text()
     # one score of five is missing at multiplier 1: the mean is that of the others
     assert has_row(table, variant="plain", multiplier="1", mean="7.000000", n="4")
@@ -205,8 +206,8 @@ def test_open_ended_answers_from_steering_to_plots(
     paths.scores(ResultName(1, 1.0, "bold", Variant("open_ended", model="tiny-llama"))).unlink()
     capsys.readouterr()
     with pytest.raises(UserError, match=r"now there are fewer; gone \(1\).*bold.*=1.0\n.*--over"):
-        call(*plot, "--layers", 1)
-    assert call(*plot, "--layers", 1, "--overwrite") == 0
+        call("plot_results", *plot, "--layers", 1)
+    assert call("plot_results", *plot, "--layers", 1, "--overwrite") == 0
     assert "1 cell has not been judged: scores need ./scoring.py --behaviors bold" in (
         capsys.readouterr().out
     )
@@ -253,7 +254,9 @@ def test_stand_ins_never_bear_the_benchmarks_name(
 @pytest.mark.parametrize("size", ["7b", "13b"])
 def test_published_files_are_read_as_they_are(datasets: Path, tmp_path: Path, size: str) -> None:
     paths = Paths(tmp_path / "out", datasets)
-    rows = [row | {"a_prob": 0.2 + 0.05 * i, "b_prob": 0.3} for i, row in enumerate(ROWS[:6])]
+    rows: list[dict[str, Any]] = [
+        row | {"a_prob": 0.2 + 0.05 * i, "b_prob": 0.3} for i, row in enumerate(ROWS[:6])
+    ]
     rows[0] |= {"answer_matching_behavior": "(C)"}
     for layer in (10, 13):
         for multiplier in (-1.0, 0.0, 1.0):
@@ -284,14 +287,14 @@ def test_the_summary_holds_independent_slopes(flags: tuple[object, ...], tmp_pat
         logits = [sign * (np.log(r["a_prob"]) - np.log(r["b_prob"])) for r in row]
         fits.append(np.polyfit(multipliers, logits, 1)[0])
     summary = next((tmp_path / "out/analysis").glob("summary_type=ab*.csv"))
-    (row,) = csv.DictReader(summary.open())
-    assert float(row["steerability"]) == pytest.approx(np.mean(fits), abs=1e-4)
-    low, high = float(row["steerability_low95"]), float(row["steerability_high95"])
+    (shown,) = csv.DictReader(summary.open())
+    assert float(shown["steerability"]) == pytest.approx(np.mean(fits), abs=1e-4)
+    low, high = float(shown["steerability_low95"]), float(shown["steerability_high95"])
     assert low < np.mean(fits) < high
-    assert float(row["anti_steerable_fraction"]) == pytest.approx(
+    assert float(shown["anti_steerable_fraction"]) == pytest.approx(
         np.mean(np.array(fits) < 0), abs=1e-3
     )
-    mass = dict(part.split(":") for part in row["p_a_plus_p_b"].split())
+    mass = dict(part.split(":") for part in shown["p_a_plus_p_b"].split())
     expected = np.mean([r["a_prob"] + r["b_prob"] for r in found[1, -2.0]])
     assert float(mass["-2"]) == pytest.approx(expected, abs=1e-3)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
@@ -76,7 +76,7 @@ def test_the_users_settings_change_no_byte_and_are_there_afterwards(
     tmp_path: Path, name: str
 ) -> None:
     plain = draw(tmp_path / "plain.png", "text")
-    with matplotlib.rc_context(SETTINGS[name]):
+    with matplotlib.rc_context(cast(Any, SETTINGS[name])):
         before = dict(matplotlib.rcParams)
         assert draw(tmp_path / "own.png", "text") == plain
         assert dict(matplotlib.rcParams) == before

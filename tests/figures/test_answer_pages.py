@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from markdown_it import MarkdownIt
@@ -166,13 +166,13 @@ def test_a_sweeps_table_shows_changes_layer_by_layer_in_80_columns(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(rows))
         sweeps.append(sweep)
-    text = changes_table(sweeps, paths)
+    text = changes_table(cast(Any, sweeps), paths)
     lines = text.splitlines()
     assert max(map(len, lines)) <= 80
-    rows = [line.split() for line in lines if line.startswith("corrigible")]
-    assert len(rows) == (layers if layers == 2 else 3), "of many layers, those that change most"
-    for _, layer, base, *_, last in rows:
-        change = scores[int(layer), 1.0] - scores.get((int(layer), 0.0), 0)
+    shown = [line.split() for line in lines if line.startswith("corrigible")]
+    assert len(shown) == (layers if layers == 2 else 3), "of many layers, those that change most"
+    for _, number, base, *_, last in shown:
+        change = scores[int(number), 1.0] - scores.get((int(number), 0.0), 0)
         assert float(last) == pytest.approx(change, abs=1e-3 if not unsteered else 1e-4)
         assert (base == "0.400") == unsteered
     assert ("scores, not changes" in text) == (not unsteered)

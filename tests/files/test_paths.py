@@ -120,7 +120,11 @@ def test_each_optional_part_has_its_place(name: ResultName, expected: str) -> No
 
 def test_a_plain_variant_has_none_of_the_overrides_but_those_that_are_kept() -> None:
     own = varied(OTHER, limit=8, unit="dose").variant
-    changed = {"system_prompt": "pos", "override_vector": 0, "override_model_weights_path": "w"}
+    changed: dict[str, Any] = {
+        "system_prompt": "pos",
+        "override_vector": 0,
+        "override_model_weights_path": "w",
+    }
     other = replace(own, **changed)
     assert own.overrides == () and other.overrides == tuple(changed)
     assert own.plain() == own == other.plain()

@@ -98,6 +98,7 @@ def test_a_step_has_the_gradient_of_one_example_at_a_time(family: str, parts: in
     expected, gradients = plain_gradient(family, examples())
     assert loss == pytest.approx(expected, rel=1e-5)
     for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
         assert torch.allclose(parameter.grad, gradients[name], rtol=1e-3, atol=1e-5), name
     total = torch.stack([g.norm() for g in gradients.values()]).norm()
     assert norm == pytest.approx(float(total), rel=1e-4)
@@ -109,11 +110,12 @@ def test_gradient_checkpointing_changes_nothing_and_dropout_is_off() -> None:
     for checkpointing in (False, True):
         recipe = RECIPE.__class__(**vars(RECIPE) | {"gradient_checkpointing": checkpointing})
         model = make_model("gpt2")
-        assert model.config.attn_pdrop == 0.1
+        assert model.config.to_dict()["attn_pdrop"] == 0.1
         tuner = Finetuner(model, start_processes(torch.device("cpu"), "no"), recipe)
         assert model.training == checkpointing
         tuner.gradients(examples())
-        found.append([p.grad.clone() for p in model.parameters()])
+        found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert all(found)
     for one, other in zip(*found, strict=True):
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
 
@@ -125,6 +127,7 @@ def test_an_update_is_plain_gradient_descent() -> None:
     tuner.gradients(examples())
     tuner.update()
     for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
         assert torch.allclose(parameter, before[name] - 0.1 * parameter.grad, atol=1e-7)
 
 
@@ -169,9 +172,9 @@ def test_finetuned_weights_move_the_score_also_when_steered(
     (weights,) = tmp_path.glob("finetuned_models/*.pt")
     assert weights.name == f"calm_{direction}_finetune_all.pt"
     override = ["--override_model_weights_path", weights]
-    sweep = ["prompting_with_steering", *shared, *model, "--multipliers", 0, 5]
-    call(*sweep)
-    call(*sweep, *override)
+    sweep = [*shared, *model, "--multipliers", 0, 5]
+    call("prompting_with_steering", *sweep)
+    call("prompting_with_steering", *sweep, *override)
     call("plot_results", *shared, *model)
     (figure,) = tmp_path.glob("analysis/calm/multipliers_*.txt")
     assert "calm_" in figure.read_text(), "the finetuned model is a line of its own"
@@ -355,7 +358,8 @@ def test_sharding_that_accelerate_would_leave_out_is_refused(
 ) -> None:
     """On a CPU accelerate makes DDP of FSDP without a word."""
     options = [*common, "--direction", "pos", "--artifacts_dir", tmp_path]
-    how = ("--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "NO_WRAP")
+    how: tuple[str, ...] = ("--use_fsdp", "--fsdp_version", "2")
+    how += ("--fsdp_auto_wrap_policy", "NO_WRAP")
     how += ("--main_process_port", str(29500 + (os.getpid() + 13) % 20000))
     _, errors = (process := launch("finetune_llama", *options, how=how)).communicate(timeout=90)
     assert process.returncode != 0
@@ -395,7 +399,8 @@ def test_two_machines_without_a_shared_folder_do_not_wait_for_one_another(
     port = str(29500 + (os.getpid() + 17) % 20000)
     processes = []
     for machine, name in enumerate(("first", "second")):
-        how = ("--multi_gpu", "--num_machines", "2", "--machine_rank", str(machine))
+        how: tuple[str, ...] = ("--multi_gpu", "--num_machines", "2")
+        how += ("--machine_rank", str(machine))
         how += ("--main_process_ip", "127.0.0.1", "--main_process_port", port)
         folder = ["--artifacts_dir", tmp_path / name]
         processes.append(launch("finetune_llama", *options, *folder, how=how))

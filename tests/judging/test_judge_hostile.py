@@ -249,9 +249,9 @@ def test_a_server_on_this_machine_is_asked_without_a_proxy(
     monkeypatch.delenv("NO_PROXY")
     for name in ("ALL_PROXY", "HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    name = bench.results(many(1))
+    answers = bench.results(many(1))
     assert bench.run("--max_retries", 0) == 0
-    assert bench.scores(name) == [7]
+    assert bench.scores(answers) == [7]
 
 
 # --- .env

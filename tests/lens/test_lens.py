@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from conftest import FAMILIES, GATED, QUESTIONS, TINY, make_wrapper
+from conftest import FAMILIES, GATED, QUESTIONS, TINY, decoded, make_wrapper
 from test_wrapper import count_hooks, hidden_states, steer_vector
 from torch import nn
 
@@ -201,8 +201,8 @@ def test_the_cosine_of_a_stream_with_itself_is_one(wrapper: LlamaWrapper) -> Non
 def test_steering_moves_projections_by_its_own_length_squared(wrapper: LlamaWrapper) -> None:
     vector = steer_vector(wrapper)
     plain = projections(wrapper, IDS, vector, 2)
-    options = {"deltas": {2: 4 * vector}, "from_position": 25}
-    moved = projections(wrapper, IDS, vector, 2, **options) - plain
+    deltas = {2: 4 * vector}
+    moved = projections(wrapper, IDS, vector, 2, deltas=deltas, from_position=25) - plain
     assert moved[:25].abs().max() == 0
     assert torch.allclose(moved[25:], 4 * vector.double().square().sum().expand(15), rtol=1e-4)
 
@@ -268,8 +268,7 @@ def test_a_given_answer_follows_the_instruction(wrapper: LlamaWrapper, base: boo
     answer = "No, <b>never</b>.\n"
     found = converse(wrapper, QUESTIONS[1], answer)
     prompt = wrapper.prompt_format().open_prompt(QUESTIONS[1])
-    decode = wrapper.tokenizer.decode
-    assert decode(found.ids[found.answer_from :]).strip() == answer.strip()
+    assert decoded(wrapper.tokenizer, found.ids[found.answer_from :]).strip() == answer.strip()
     assert found.ids[: found.answer_from][: found.steer_from + 1] == prompt.ids
     assert found.steer_from == prompt.steer_from
 

@@ -52,7 +52,7 @@ def run(notebook: NotebookNode, folder: Path) -> NotebookNode:
         transport="ipc",
         ip=str(folder / "kernel"),
     )
-    assert manager.kernel_spec.argv[0] == sys.executable
+    assert manager.kernel_spec is not None and manager.kernel_spec.argv[0] == sys.executable
     copy = nbformat.from_dict(notebook)
     for cell in code_cells(copy):
         cell.outputs, cell.execution_count = [], None

@@ -43,9 +43,8 @@ def changed(before: dict[str, Any]) -> list[str]:
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     before = state()
-    import llama_wrapper
+    import llama_wrapper  # noqa: F401
 
-    assert llama_wrapper.LlamaWrapper
     print("import", changed(before))
     from utils.models.choice import choose_model
     from utils.models.loading import load_model, load_tokenizer

@@ -40,7 +40,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def fingerprint(model: Path, weights: Path | None = None) -> str:
-    return weights_fingerprint(choose_model(str(model), None, False, weights and str(weights)))
+    given = None if weights is None else str(weights)
+    return weights_fingerprint(choose_model(str(model), None, False, given))
 
 
 def turn_a_byte(path: Path, place: int) -> None:

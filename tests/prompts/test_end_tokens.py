@@ -239,6 +239,7 @@ def test_the_ends_are_known_before_the_model_is_loaded(
     else:
         source, keep = tmp_path / "model", True
         model = make_model("llama", eos_token_id=[0, 1])
+        assert model.generation_config is not None
         model.generation_config.eos_token_id = [1, 2]
         model.save_pretrained(source)
         make_tokenizer().save_pretrained(source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from conftest import CHATML, LLAMA2, NO_SYSTEM, make_tokenizer
+from conftest import CHATML, LLAMA2, NO_SYSTEM, decoded, make_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -160,15 +160,15 @@ def llama_like_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def texts(tokenizer: PreTrainedTokenizerFast, prompt: LetterPrompt) -> list[str]:
-    return [tokenizer.decode([i]) for i in prompt.ids]
+    return [decoded(tokenizer, [i]) for i in prompt.ids]
 
 
 def check(tokenizer: PreTrainedTokenizerFast, prompt: LetterPrompt, *, end: str) -> list[str]:
     words = texts(tokenizer, prompt)
     assert words[-1].strip() == "("
-    assert tokenizer.decode(prompt.ids[: prompt.steer_from + 1]).endswith(end)
-    assert not tokenizer.decode(prompt.ids[: prompt.steer_from]).endswith(end)
-    assert {k: tokenizer.decode([v]) for k, v in prompt.letters.items()} == {"A": "A", "B": "B"}
+    assert decoded(tokenizer, prompt.ids[: prompt.steer_from + 1]).endswith(end)
+    assert not decoded(tokenizer, prompt.ids[: prompt.steer_from]).endswith(end)
+    assert {k: decoded(tokenizer, [v]) for k, v in prompt.letters.items()} == {"A": "A", "B": "B"}
     return words
 
 
@@ -219,7 +219,7 @@ def test_every_template_gives_these_very_tokens_and_this_position(name: str) -> 
     check(tokenizer, prompt, end=instruction)
     assert list(prompt.ids) == tokenizer.encode(f"{instruction}{separator}(")
     # a thinking block belongs to the instruction: steering begins at its very last token
-    assert tokenizer.decode(prompt.ids[: prompt.steer_from + 1]) == instruction
+    assert decoded(tokenizer, prompt.ids[: prompt.steer_from + 1]) == instruction
     free = formatted.open_prompt(QUESTION)
     assert list(free.ids) == tokenizer.encode(instruction)
     assert free.steer_from == len(free.ids) - 1
@@ -307,7 +307,7 @@ def test_a_beginning_of_sequence_stands_there_once() -> None:
     letter, free = base.letter_prompt(QUESTION, ("A", "B")), base.open_prompt(QUESTION)
     for prompt in (letter, free):
         assert prompt.ids[0] == 0 and prompt.ids.count(0) == 1 and prompt.ids.count(1) == 0
-        assert tokenizer.decode(prompt.ids[: prompt.steer_from + 1]).endswith("Response:")
+        assert decoded(tokenizer, prompt.ids[: prompt.steer_from + 1]).endswith("Response:")
     assert free.steer_from == len(free.ids) - 1
 
 
@@ -332,7 +332,7 @@ def test_a_beginning_that_only_the_template_writes_opens_the_base_format_too() -
 def test_the_letters_of_a_pair_may_be_any() -> None:
     tokenizer = make_tokenizer()
     prompt = PromptFormat(tokenizer).letter_prompt(QUESTION, ("H", "C"))
-    assert [tokenizer.decode([i]) for i in prompt.letters.values()] == ["H", "C"]
+    assert [decoded(tokenizer, [i]) for i in prompt.letters.values()] == ["H", "C"]
 
 
 def merging_tokenizer(*merges: tuple[str, str]) -> PreTrainedTokenizerFast:
@@ -365,10 +365,10 @@ def test_the_letters_token_may_hold_its_brackets(
     """As Llama 3, Qwen and DeepSeek have it; the real ones are in test_real_tokenizers."""
     tokenizer = merging_tokenizer(*merges)
     prompt = PromptFormat(tokenizer).letter_prompt(QUESTION, ("A", "B"))
-    assert [tokenizer.decode([i]) for i in prompt.letters.values()] == expected
-    stem = tokenizer.decode(prompt.ids)
+    assert [decoded(tokenizer, [i]) for i in prompt.letters.values()] == expected
+    stem = decoded(tokenizer, prompt.ids)
     assert stem.endswith(ASSISTANT if expected[0].startswith("(") else f"{ASSISTANT}(")
-    assert tokenizer.decode(prompt.ids[: prompt.steer_from + 1]).endswith(ASSISTANT)
+    assert decoded(tokenizer, prompt.ids[: prompt.steer_from + 1]).endswith(ASSISTANT)
     assert prompt.tail == (1 if expected[0].startswith("(") else 2)
 
 

@@ -79,7 +79,9 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def decoded(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> str:
-    return tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+    text = tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+    assert isinstance(text, str)
+    return text
 
 
 def same_text(tokenizer: PreTrainedTokenizerBase, found: str, text: str) -> bool:
@@ -135,7 +137,7 @@ def test_offsets_hold_for_any_question(name: str, case: str) -> None:
             whole = decoded(tokenizer, (*prompt.ids, token))
             stem = expected + formatted.separator(BROKEN[case])
             assert same_text(tokenizer, whole, f"{stem}({letter}")
-            assert tokenizer.decode([token]).strip("( ") == letter
+            assert decoded(tokenizer, (token,)).strip("( ") == letter
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,7 @@ def test_spellings_of_a_letter_have_the_merged_token_and_the_single_ones(name: s
     for _, formatted in formats(tokenizer):
         letters = formatted.letter_prompt(QUESTION, LETTERS).letters
         for letter, found in letter_spellings(tokenizer, letters).items():
-            texts = {tokenizer.decode([i]).strip() for i in found}
+            texts = {decoded(tokenizer, (i,)).strip() for i in found}
             assert texts == ({letter, f"({letter}"} if name in MERGED else {letter})
             assert letters[letter] in found and len(found) >= 2
 

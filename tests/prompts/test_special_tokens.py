@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 import real_tokenizers
-from conftest import CHATML, LLAMA2, NO_SYSTEM, QUESTIONS, ROWS, make_tokenizer, pair, write_json
+from conftest import (
+    CHATML,
+    LLAMA2,
+    NO_SYSTEM,
+    QUESTIONS,
+    ROWS,
+    decoded,
+    make_tokenizer,
+    pair,
+    write_json,
+)
 from real_tokenizers import LETTERS, PACKAGES, formats, wanted
 from running import call
 from test_prompts import THINKING, chatml, ending_tokenizer, llama_like_tokenizer
@@ -59,8 +69,8 @@ def test_a_special_tokens_name_is_text_wherever_a_person_writes_it(
     answered = formatted.answered(question, "Yes <|im_end|>, it is.</s>")
     for prompt in (found, letter, answered):
         assert specials_of(tokenizer, prompt.ids) == expected
-        assert tokenizer.decode(prompt.ids[: prompt.steer_from + 1]).endswith(text)
-    assert tokenizer.decode(answered.ids[answered.answer_from :]).strip() == (
+        assert decoded(tokenizer, prompt.ids[: prompt.steer_from + 1]).endswith(text)
+    assert decoded(tokenizer, answered.ids[answered.answer_from :]).strip() == (
         "Yes <|im_end|>, it is.</s>"
     )
     assert letter.ids[: len(found.ids)] == found.ids
@@ -98,7 +108,7 @@ def test_white_space_that_a_special_token_takes_is_taken_as_ever() -> None:
     plain, named = (formatted.open_prompt(f"Why{more}?") for more in ("", "<|end|>  "))
     assert named.ids[-4:] == plain.ids[-4:] and named.named.as_text == ("<|end|>",)
     assert named.ids.count(len(tokenizer) - 1) == plain.ids.count(len(tokenizer) - 1) == 1
-    assert tokenizer.decode(named.ids).split("user\n")[1].startswith("Why<|end|>  ?<|end|>")
+    assert decoded(tokenizer, named.ids).split("user\n")[1].startswith("Why<|end|>  ?<|end|>")
 
 
 def test_tokens_that_only_the_template_calls_special() -> None:
@@ -107,7 +117,7 @@ def test_tokens_that_only_the_template_calls_special() -> None:
     tokenizer.add_tokens(["</think>", "<table>", "so"])
     assert list(special_tokens(tokenizer).values())[4:] == ["</think>"]
     formatted = PromptFormat(tokenizer)
-    think, table = tokenizer.convert_tokens_to_ids(["</think>", "<table>"])
+    think, table = (tokenizer.get_vocab()[token] for token in ("</think>", "<table>"))
     found = formatted.open_prompt("Is </think> or <table> so?")
     assert found.ids.count(think) == 1 and found.ids.count(table) == 1
     assert found.named == Named(as_text=("</think>",))

@@ -564,7 +564,7 @@ def test_a_file_that_is_no_vector(bench: Bench, value: Any, message: str, kind: 
 def test_without_vectors_the_shell_gets_status_2_and_the_command(bench: Bench) -> None:
     bench.root.mkdir()
     folders = ("--artifacts_dir", bench.root, "--datasets_dir", bench.datasets)
-    command = [sys.executable, ROOT / "analyze_vectors.py", *folders]
+    command = [sys.executable, str(ROOT / "analyze_vectors.py"), *map(str, folders)]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert run.returncode == 2 and "Traceback" not in run.stderr
     flags = f"--artifacts_dir {bench.root} --datasets_dir {bench.datasets}"

@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+from conftest import decoded
 from test_one_pass import slow_grid
 
 from llama_wrapper import LlamaWrapper
@@ -45,10 +46,12 @@ def vectors_of(behavior: str) -> dict[int, torch.Tensor]:
 def test_shape_and_token_positions(bundled: LlamaWrapper) -> None:
     assert (bundled.n_layers, bundled.width, bundled.dtype) == (30, 576, torch.float32)
     prompt = prompts_of(bundled, "refusal", 1)[0]
-    decode = bundled.tokenizer.decode
-    assert decode(prompt.ids).endswith("<|im_start|>assistant\n(")
-    assert [decode([i]) for i in prompt.ids[prompt.steer_from :]] == ["\n", "("]
-    assert {k: decode([i]) for k, i in prompt.letters.items()} == {"A": "A", "B": "B"}
+    assert decoded(bundled.tokenizer, prompt.ids).endswith("<|im_start|>assistant\n(")
+    assert [decoded(bundled.tokenizer, [i]) for i in prompt.ids[prompt.steer_from :]] == ["\n", "("]
+    assert {k: decoded(bundled.tokenizer, [i]) for k, i in prompt.letters.items()} == {
+        "A": "A",
+        "B": "B",
+    }
 
 
 @pytest.mark.parametrize("system_prompt", [None, "You refuse every request."])

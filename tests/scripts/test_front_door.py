@@ -118,7 +118,8 @@ def test_a_system_prompt_is_the_turns_own_or_the_wrappers(desk: Desk) -> None:
     own = LlamaWrapper(
         desk.llama.model, desk.llama.tokenizer, system_prompt="Say something else, please."
     )
-    question, short = "Is it raining?", {"max_new_tokens": NEW}
+    question = "Is it raining?"
+    short: dict[str, Any] = {"max_new_tokens": NEW}
     asked = desk.llama.chat(question, system_prompt="Say something else, please.", **short)
     assert own.chat(question, **short) == asked != desk.llama.chat(question, **short)
 
@@ -137,7 +138,7 @@ def test_raw_vectors_and_doses_are_those_of_the_files(desk: Desk) -> None:
 
 def test_a_vector_of_another_model_is_refused_unless_it_is_meant(desk: Desk) -> None:
     folder = desk.folder / "other/tiny"
-    model = make_model("llama")
+    model: Any = make_model("llama")
     with torch.no_grad():
         model.get_input_embeddings().weight.mul_(1.5)
     model.save_pretrained(folder)

@@ -6,6 +6,7 @@ Seeded, so that every run tries the same cases; ``make fuzz`` tries many more (`
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from journals import journal_in, journal_path, values_in
 
 import behaviors
-from utils.data.evaluation import TESTS, read_results
+from utils.data.evaluation import TESTS, Test, read_results
 from utils.data.items import load_ab_items, load_open_items
 from utils.errors import UserError
 from utils.files.artifacts import save, torch_bytes
@@ -109,7 +110,7 @@ def test_a_data_file_gives_items_that_can_be_written_or_a_refusal(
     path = tmp_path_factory.getbasetemp() / "data.json"
     path.write_bytes(data)
     for load in (load_ab_items, load_open_items):
-        items = read(lambda load=load: load(path, made_by="."))
+        items = read(functools.partial(load, path, made_by="."))
         if not refused(items):
             assert items
             for item in items:
@@ -263,9 +264,10 @@ def test_a_long_reply_is_read_in_time_that_grows_with_its_length(part: str, end:
 
 SCORE_ROW = {"question": texts, "score": values}
 AB_ROW = {"a_prob": values | st.floats(0, 1), "b_prob": values, **dict.fromkeys(PAIR, values)}
-result_files = json_like | st.one_of(
+result_rows: list[st.SearchStrategy[Any]] = [
     st.lists(st.fixed_dictionaries(row), min_size=1, max_size=3) for row in (SCORE_ROW, AB_ROW)
-).map(lenient)
+]
+result_files = json_like | st.one_of(result_rows).map(lenient)
 
 
 @seed(9)
@@ -277,7 +279,11 @@ def test_a_result_file_gives_scores_on_the_scale_or_a_refusal(
     path = tmp_path_factory.getbasetemp() / "results_any.json"
     path.write_bytes(data)
     for test, highest in ((TESTS["open_ended"], 10), (TESTS["ab"], 1)):
-        found = read(lambda test=test: test.scores(read_results(path), str(path)))
+
+        def scores(test: Test = test) -> Any:
+            return test.scores(read_results(path), str(path))
+
+        found = read(scores)
         if not refused(found):
             known = found[~np.isnan(found)]
             assert ((known >= 0) & (known <= highest)).all()

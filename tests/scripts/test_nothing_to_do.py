@@ -54,7 +54,7 @@ STEER = {
     "doses": ("--layers", "1", "--doses", "0", "0.1"),
     "system prompt": ("--layers", "1", "--multipliers", "1", "--system_prompt", "pos"),
 }
-KINDS = [("generate_vectors", GENERATE)]
+KINDS: list[tuple[str, tuple[str, ...]]] = [("generate_vectors", GENERATE)]
 KINDS += [("prompting_with_steering", options) for options in STEER.values()]
 
 

@@ -117,6 +117,7 @@ def test_shares_of_variance() -> None:
     ):
         projected = together @ direction / np.linalg.norm(direction)
         assert found == pytest.approx(projected.var() / total)
+    assert shares.letter is not None
     assert 0 < shares.difference < shares.letter < shares.pc1 + 1e-9
     assert share_along(together, np.zeros(20)) == 0
     numbered = Answers(answers.matching, answers.other, [("C", "D")] * 30)
@@ -422,8 +423,8 @@ def test_from_generated_vectors_to_figures(
         (r for r in generated.text("separation", "bold", model)
          if r["measure"] == "AUROC, same letter"), key=lambda r: float(r["mean"])
     )  # fmt: skip
-    (line,) = [text for text in out.splitlines() if text.startswith("bold")]
-    assert line.split()[1:5] == ["8", "4", best["layer"], f"{float(best['mean']):.3f}"]
+    (printed,) = [text for text in out.splitlines() if text.startswith("bold")]
+    assert printed.split()[1:5] == ["8", "4", best["layer"], f"{float(best['mean']):.3f}"]
     assert len(list((generated.folder / "analysis").rglob("*.png"))) == 2 * (3 + 2 + 2) + 1
 
 
@@ -457,7 +458,7 @@ def test_layer_1_is_not_layer_15_and_some_layers_do_not_replace_all(saved: Saved
     letters = [("A", "B"), ("B", "A")] * 4
     for layer, answers in values.items():
         single = answers.matching.astype(np.float32), answers.other.astype(np.float32)
-        exact = Answers(*(matrix.astype(float) for matrix in single), letters)
+        exact = Answers(single[0].astype(float), single[1].astype(float), letters)
         expected, _ = principal_components(exact)
         found = saved.text(f"PCA_layer={layer}")
         assert [float(r["pc1"]) for r in found] == pytest.approx(expected[:, 0], rel=1e-4)
@@ -536,8 +537,8 @@ def test_the_texts_of_scatters_hold_what_is_drawn(saved: Saved, drawn: dict[str,
     for figure in ("PCA_layer=1", "PCA_all_layers"):
         legend, note = drawn[figure].legends
         assert "m; 8 pairs" in note.get_title().get_text()
-        names = [text.get_text() for text in legend.get_texts()]
-        assert names == ["matching", "other", "letter A", "letter B"]
+        labels = [text.get_text() for text in legend.get_texts()]
+        assert labels == ["matching", "other", "letter A", "letter B"]
 
 
 def lines_of(axes: Any) -> dict[str, Any]:

@@ -253,7 +253,8 @@ def test_two_machines_need_a_shared_folder(
     port = str(29500 + (os.getpid() + 7) % 20000)
     processes = []
     for machine, folder in enumerate((first, second)):
-        how = ("--multi_gpu", "--num_machines", "2", "--machine_rank", str(machine))
+        how: tuple[str, ...] = ("--multi_gpu", "--num_machines", "2")
+        how += ("--machine_rank", str(machine))
         how += ("--main_process_ip", "127.0.0.1", "--main_process_port", port)
         options = [*prepared, "--artifacts_dir", folder]
         processes.append(launch("prompting_with_steering", *options, how=how))

@@ -185,7 +185,7 @@ def test_multiplier_zero_does_not_depend_on_the_vector(ready: Bench) -> None:
     ready.normalize("--reference", "calm", "--overwrite")
     with pytest.raises(UserError, match=r"multiplier=-1\.0.*\n.*vector"):
         ready.prompt("--behaviors", "calm")
-    zero = ("--layers", *LAYERS, "--multipliers", 0, "--behaviors", "calm")
+    zero: tuple[object, ...] = ("--layers", *LAYERS, "--multipliers", 0, "--behaviors", "calm")
     assert call("prompting_with_steering", *zero, *ready.all) == 0
     # -0 is 0, in the name as in the number
     zero = ("--layers", *LAYERS, "--multipliers", "-0.0", "--behaviors", "calm")

@@ -114,7 +114,8 @@ def test_a_file_deleted_between_opening_and_locking_is_opened_anew(
     """The moment that cannot be waited for: the other process finishes right before the lock."""
     import fcntl
 
-    path, locks = journal_path(tmp_path), []
+    path = journal_path(tmp_path)
+    locks: list[int] = []
     real = fcntl.flock
 
     def flock(file: object, operation: int) -> None:

@@ -41,9 +41,12 @@ def test_cells_beside_a_broken_one_stay_on_the_fast_way(
     assert run.packed is not None
     slow = grid_module.slow_logits
     calls: list[Any] = []
-    monkeypatch.setattr(
-        grid_module, "slow_logits", lambda *given: calls.append(given) or slow(*given)
-    )
+
+    def counted(*given: Any) -> Any:
+        calls.append(given)
+        return slow(*given)
+
+    monkeypatch.setattr(grid_module, "slow_logits", counted)
     with pytest.warns(UserWarning, match="computed alone") as warned:
         found = fast_grid(run)
     assert len(warned) == 1

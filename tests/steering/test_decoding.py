@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from conftest import QUESTIONS, make_wrapper
+from conftest import QUESTIONS, decoded, make_wrapper
 
 from llama_wrapper import LlamaWrapper
 from utils.prompts.format import OpenPrompt
@@ -114,5 +114,5 @@ def test_the_margin_is_the_smallest_distance_of_the_two_best_logits(wrapper: Lla
 def test_steering_begins_at_the_last_token_of_the_instruction() -> None:
     wrapper = make_wrapper("llama")
     prompt = prompts_of(wrapper)[0]
-    assert wrapper.tokenizer.decode(prompt.ids).endswith("assistant\n")
+    assert decoded(wrapper.tokenizer, prompt.ids).endswith("assistant\n")
     assert prompt.tail == 1 and prompt.steer_from == len(prompt.ids) - 1

@@ -274,7 +274,7 @@ def test_a_disagreement_at_an_early_layer_only_is_caught(wrapper: LlamaWrapper) 
 def test_double_precision_is_compared_in_double_precision(wrapper: LlamaWrapper) -> None:
     """Numbers with a large mean: rounded to float32 they would differ by more than 1e-6."""
     wrapper.model.double()
-    wrapper.blocks[3].mlp.register_forward_hook(lambda _m, _a, out: out + 1e3)
+    wrapper.blocks[3].get_submodule("mlp").register_forward_hook(lambda _m, _a, out: out + 1e3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert pairs_of(wrapper) and grid_of(wrapper)
@@ -300,7 +300,8 @@ def test_pair_outputs_equal_two_full_passes(family_wrapper: LlamaWrapper, budget
 def test_nothing_above_the_highest_layer_is_computed(wrapper: LlamaWrapper) -> None:
     calls = []
     for index, block in enumerate(wrapper.blocks):
-        block.mlp.register_forward_hook(lambda *_, index=index: calls.append(index))
+        part = block.get_submodule("mlp")
+        part.register_forward_hook(lambda *_, index=index: calls.append(index))
     wrapper.model.lm_head.register_forward_hook(lambda *_: calls.append("vocabulary"))
     pairs = PairOutputs(wrapper, prompts_of(wrapper), [0, 1])
     calls.clear()
@@ -309,7 +310,7 @@ def test_nothing_above_the_highest_layer_is_computed(wrapper: LlamaWrapper) -> N
 
 
 def test_half_precision_stays_on_the_fast_way() -> None:
-    model = make_model("llama", initializer_range=0.05).to(torch.bfloat16)
+    model = make_model("llama", initializer_range=0.05).bfloat16()
     wrapper = LlamaWrapper(model, make_tokenizer())
     steers = deltas_of(random_vectors(wrapper, range(4)), [1.0])
     grid = LetterGrid(wrapper, prompts_of(wrapper), steers)

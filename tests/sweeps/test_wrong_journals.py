@@ -19,7 +19,7 @@ from utils.files.paths import record_path
 from utils.sweeps.journal import read_journal
 from utils.sweeps.sweep import Sweep
 
-Entry = dict[str, Any]
+Entry = Any
 
 
 class Killed(Exception):

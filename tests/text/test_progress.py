@@ -62,9 +62,9 @@ def test_ctrl_c_keeps_what_is_done(
             assert call("generate_vectors", *shared, "--layers", "1", "--limit", 4, *place) == 0
             assert call("normalize_vectors", "--artifacts_dir", folder) == 0
         shared += ["--limit", 480, "--layers", 1, "--override_vector_model", "tiny-llama_limit=4"]
-    whole, stopped = ([script, *shared, "--artifacts_dir", folder] for folder in folders)
-    finish(start_warm(*whole))
-    process = start_warm(*stopped)
+    whole, stopped = ([*shared, "--artifacts_dir", folder] for folder in folders)
+    finish(start_warm(script, *whole))
+    process = start_warm(script, *stopped)
     pattern = ".progress*" if script == "generate_vectors" else ".*journal*"
     deadline = time.monotonic() + 60
     while not list(folders[1].rglob(pattern)) and time.monotonic() < deadline:
@@ -77,6 +77,6 @@ def test_ctrl_c_keeps_what_is_done(
     assert "what was finished is kept" in errors.splitlines()[-1]
     assert "\r" not in errors
     assert hidden(folders[1]), "something was kept"
-    finish(start_warm(*stopped))
+    finish(start_warm(script, *stopped))
     assert artifacts(folders[0]) == artifacts(folders[1])
     assert hidden(folders[1]) == []

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gguf
 import pytest
@@ -108,7 +108,7 @@ def test_converted_is_direct_bit_for_bit(
         assert ids[0] == ids[1]
     logits = [m(torch.tensor([ids[0]])).logits for m in models]
     assert torch.equal(*logits)
-    chats = [
+    chats: list[Any] = [
         t.apply_chat_template([{"role": "user", "content": "Hm?"}], add_generation_prompt=True)
         for t in tokenizers
     ]
@@ -269,8 +269,8 @@ def test_the_real_qwen_has_its_tokens_and_ends_its_answer() -> None:
     assert (*shape, model.config.max_position_embeddings) == (row.layers, row.width, row.context)
     assert model.generation_config.eos_token_id == [151645, 151643]
     question = [{"role": "user", "content": "What is two plus two? Answer with one digit."}]
-    prompt = tokenizer.apply_chat_template(
+    prompt: Any = tokenizer.apply_chat_template(
         question, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
-    answer = model.generate(**prompt, do_sample=False, max_new_tokens=12)[0]
+    answer = cast(Any, model).generate(**prompt, do_sample=False, max_new_tokens=12)[0]
     assert tokenizer.decode(answer[prompt["input_ids"].shape[1] :]) == "4<|im_end|>"

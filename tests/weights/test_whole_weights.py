@@ -174,7 +174,7 @@ def test_a_tied_head_is_not_missing(tmp_path: Path) -> None:
 
 def test_a_folder_with_an_adapter_beside_the_weights_is_refused(folder: Path) -> None:
     adapted = get_peft_model(make_model("llama"), LoraConfig(r=2, target_modules=["q_proj"]))
-    adapted.save_pretrained(folder)
+    adapted.save_pretrained(str(folder))
     with pytest.raises(UserError, match="a model and an adapter in one"):
         load(folder)
 
@@ -253,7 +253,7 @@ def test_finetuned_weights_that_do_not_fit_are_named(
 def adapter(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     config = LoraConfig(r=2, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
-    get_peft_model(make_model("llama"), config).save_pretrained(tmp_path / "adapter")
+    get_peft_model(make_model("llama"), config).save_pretrained(str(tmp_path / "adapter"))
     return tmp_path / "adapter"
 
 
