@@ -22,7 +22,7 @@ from utils.scores.summary import distinct_3_grams
 from utils.stats import bootstrap_category_mean, slopes
 from utils.steering.generation import generate
 from utils.steering.one_pass import letter_probabilities
-from utils.text.side_by_side import side_by_side
+from utils.text.terminal_tables import side_by_side
 
 LETTER_TYPES = ("ab", "truthful_qa", "mmlu", "bundled_misconceptions", "bundled_knowledge")
 FILES = {
