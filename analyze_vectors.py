@@ -31,6 +31,7 @@ from utils.figures.album import Album, Memory
 from utils.files.paths import Paths
 from utils.models import labels
 from utils.text.numbers import rounded
+from utils.text.terminal_tables import plain_table
 
 if TYPE_CHECKING:
     from utils.figures.vector_figures import VectorFigures
@@ -94,10 +95,8 @@ def report(vectors: VectorSet, notes: Sequence[str]) -> str:
         rows = summary(vectors, model)
         if not rows:
             continue
-        head = f"{'behaviour':28}{'L, L+1':>8}  {'like the middle':18}strongest other"
-        lines.append(f"\n{model}\n{head}")
-        for behavior, neighbours, like, other in rows:
-            lines.append(f"{behavior:28}{neighbours:>8}  {like:18}{other}")
+        header = ["behaviour", "L, L+1", "like the middle", "strongest other"]
+        lines.append("\n" + plain_table(header, rows, align="lrll", title=model))
     lines.append(
         "\nL, L+1: mean cosine of neighbouring layers. Like the middle: layers around the middle "
         f"one whose\ncosine with it is above {LIKE}. Strongest other: the behaviour with the "

@@ -296,10 +296,11 @@ def report(
 ) -> None:
     first, last = curve[0], curve[-1]
     print(f"loss {first['loss']:.4f} at step 1, {last['loss']:.4f} at step {last['step']}")
-    print(f"{'held-out questions':24}{'score':>8}  {'95 % interval':18}{'accuracy':>9}")
-    for label, row in (("before", tests[0]), ("after", tests[-1])):
-        interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
-        print(f"{label:24}{row['score']:8.3f}  {interval:18}{row['accuracy']:9.2f}")
+    rows = [
+        [label, f"{r['score']:.3f}", f"[{r['low']:.3f}, {r['high']:.3f}]", f"{r['accuracy']:.2f}"]
+        for label, r in (("before", tests[0]), ("after", tests[-1]))
+    ]
+    script.print_table(["held-out questions", "score", "95 % interval", "accuracy"], rows)
     script.print_written(written, seconds)
 
 

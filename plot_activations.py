@@ -41,6 +41,7 @@ from utils.drawing.files import add_format_argument, written_as
 from utils.figures.album import Album, Memory
 from utils.files.artifacts import fingerprint
 from utils.files.paths import Paths
+from utils.text.terminal_tables import plain_table
 
 if TYPE_CHECKING:
     from utils.activations.saved import Source
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     Shown = list[tuple[Source, dict[int, LayerMeasures]]]
 
 FEW_PAIRS = 50
+SAME_LETTER = "matching has the same letter in all pairs: not measurable"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -83,23 +85,26 @@ def measure_all(sources: list[Source], paths: Paths) -> list[dict[int, LayerMeas
 
 def report(model: str, shown: Shown) -> str:
     """Per behaviour: where the answers are told apart best."""
-    head = f"{'behaviour':28}{'pairs':>6}{'A matches':>11}{'best layer':>12}   its AUROC"
-    lines = [f"{model}\n{head}"]
+    rows = []
+    notes: dict[str, list[str]] = {}
     for source, measured in shown:
         first = sum(matching == "A" for matching, _ in source.letters)
         known = {n: m.separation.auroc for n, m in measured.items() if m.separation.auroc}
-        start = f"{source.behavior:28}{len(source.letters):6}{first:11}"
-        if not known:
-            same = "matching has the same letter in all pairs: not measurable"
-            lines.append(f"{start}{'-':>12}   {same}")
+        row = [source.behavior, str(len(source.letters)), str(first)]
+        best = max(known, key=lambda layer, found=known: found[layer].mean, default=None)
+        if best is None:
+            rows.append([*row, "-", "-"])
+            notes.setdefault(SAME_LETTER, []).append(source.behavior)
             continue
-        best = max(known, key=lambda layer: known[layer].mean)
         e = known[best]
-        note = "  (not told apart from chance)" if e.low <= 0.5 else ""
+        rows.append([*row, str(best), f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]"])
         if len(source.letters) < FEW_PAIRS:
-            note = "  (too few pairs to rely on)"
-        lines.append(f"{start}{best:12}   {e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]{note}")
-    return "\n".join(lines)
+            notes.setdefault("too few pairs to rely on", []).append(source.behavior)
+        elif e.low <= 0.5:
+            notes.setdefault("not told apart from chance", []).append(source.behavior)
+    header = ["behaviour", "pairs", "A matches", "best layer", "its AUROC"]
+    found = [f"{note}: {', '.join(behaviors)}" for note, behaviors in notes.items()]
+    return "\n".join([plain_table(header, rows, title=model), *found])
 
 
 def draw(

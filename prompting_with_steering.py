@@ -241,7 +241,7 @@ def report(sweeps: list[Sweep], paths: Paths, answers: int, written: list[Path])
 def print_answers(sweep: Sweep, paths: Paths, count: int) -> None:
     """The first answers of one behaviour, a table for each layer and question."""
     from utils.scores.loops import marked
-    from utils.text.side_by_side import side_by_side
+    from utils.text.terminal_tables import side_by_side
 
     for layer in sorted({layer for layer, _ in sweep.cells}):
         strengths = sorted(s for n, s in sweep.cells if n == layer)

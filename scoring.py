@@ -202,15 +202,14 @@ def print_estimate(jobs: Sequence[Job], judge: Judge, cache: AnswerCache) -> Non
     from utils.judging.asking import estimated_tokens
     from utils.judging.score_files import by_behavior, calls_needed
 
-    print(
-        f"{'behaviour':28}{'files':>7}{'rows':>8}{'calls':>8}{'tokens in':>12}{'at most out':>13}"
-    )
-    groups = by_behavior(jobs) | {"all": list(jobs)}
-    for behavior, group in groups.items():
+    rows = []
+    for behavior, group in (by_behavior(jobs) | {"all": list(jobs)}).items():
         calls = list(calls_needed(group, cache).values())
-        rows = sum(len(job.rows) for job in group)
-        sent, received = estimated_tokens(calls, judge.max_tokens)
-        print(f"{behavior:28}{len(group):7}{rows:8}{len(calls):8}{sent:12}{received:13}")
+        tokens = estimated_tokens(calls, judge.max_tokens)
+        counts = (len(group), sum(len(job.rows) for job in group), len(calls), *tokens)
+        rows.append([behavior, *map(str, counts)])
+    header = ["behaviour", "files", "rows", "calls", "tokens in", "at most out"]
+    script.print_table(header, rows)
     print(
         "calls: distinct questions without an answer on disk; tokens are an estimate, 4 characters "
         f"a token\nnothing was asked ({judge.model} at {judge.base_url})"
@@ -238,16 +237,17 @@ def report(jobs: Sequence[Job]) -> None:
     """The table of scores, those of earlier runs included."""
     from utils.judging.score_files import by_behavior
 
-    print(f"{'behaviour':28}{'files':>7}{'rows':>8}{'mean score':>12}{'missing':>9}")
+    table = []
     for behavior, group in by_behavior(jobs).items():
         files = {job.target: read_results(job.target) for job in group if job.target.exists()}
         scores = [s for path, rows in files.items() for s in OPEN_ENDED.scores(rows, str(path))]
         numbers = [float(score) for score in scores if not math.isnan(score)]
         mean = f"{sum(numbers) / len(numbers):.2f}" if numbers else "-"
         refused = sum("judge_turned_down" in row for rows in files.values() for row in rows)
-        note = f" ({refused} turned down)" if refused else ""
-        missing = len(scores) - len(numbers)
-        print(f"{behavior:28}{len(files):7}{len(scores):8}{mean:>12}{missing:9}{note}")
+        missing = str(len(scores) - len(numbers))
+        missing += f" ({refused} turned down)" if refused else ""
+        table.append([behavior, str(len(files)), str(len(scores)), mean, missing])
+    script.print_table(["behaviour", "files", "rows", "mean score", "missing"], table)
     print_turned_down(jobs)
 
 

@@ -22,7 +22,7 @@ from utils.files.paths import Paths, ResultName, Variant
 from utils.models.choice import choose_model
 from utils.scores.summary import distinct_3_grams
 from utils.stats import bootstrap_category_mean, slopes
-from utils.text.side_by_side import side_by_side
+from utils.text.terminal_tables import side_by_side
 
 LETTER_TYPES = ("ab", "truthful_qa", "mmlu", "bundled_misconceptions", "bundled_knowledge")
 FILES = {

@@ -6,12 +6,18 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from utils import ranks
 from utils.errors import LostRank, UserError
 from utils.text.listing import cut
+from utils.text.terminal_tables import plain_table
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table whose first column holds texts and whose others hold numbers."""
+    print(plain_table(header, rows))
 
 
 def print_written(paths: list[Path], seconds: float) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from utils.text.terminal_tables import plain_table
+
 Severity = Literal["error", "warning"]
 SHOWN = 5
 
@@ -108,23 +110,16 @@ class Report:
         of the test where there are none: matching against other choice, how often the matching
         one is longer and shorter, and the sign test's p.
         """
-        cells = [[title for title, _ in _COLUMNS]]
-        cells += [[cell(row) for _, cell in _COLUMNS] for row in self.rows]
-        columns = [*zip(*cells, strict=True)]
-        columns += [self._counts("errors", self.errors), self._counts("warnings", self.warnings)]
-        widths = [max(map(len, column)) for column in columns]
-        lines = []
-        for line in zip(*columns, strict=True):
-            first, *rest = (
-                text.rjust(width) if place else text.ljust(width)
-                for place, (text, width) in enumerate(zip(line, widths, strict=True))
-            )
-            lines.append("  ".join([first, *rest]).rstrip())
-        return "\n".join(lines)
+        header = [*(title for title, _ in _COLUMNS), "errors", "warnings"]
+        rows = [
+            [cell(row) for _, cell in _COLUMNS]
+            + [self._count(row, found) for found in (self.errors, self.warnings)]
+            for row in self.rows
+        ]
+        return plain_table(header, rows)
 
-    def _counts(self, title: str, findings: Sequence[Finding]) -> tuple[str, ...]:
-        behaviors = [f.behavior for f in findings]
-        return (title, *(str(behaviors.count(row.behavior)) for row in self.rows))
+    def _count(self, row: Row, findings: Sequence[Finding]) -> str:
+        return str(sum(finding.behavior == row.behavior for finding in findings))
 
 
 def some(parts: Sequence[object]) -> str:

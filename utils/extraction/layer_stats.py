@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from utils.text.terminal_tables import plain_table
+
 # Above these a vector or a residual stream is mostly one dimension (massive activations).
 LARGE_SHARE, LARGE_RATIO = 0.5, 100.0
 
@@ -67,19 +69,23 @@ class LayerStats:
 
 def stats_table(stats: Mapping[int, LayerStats], pairs: int) -> str:
     """The statistics by layer for people, with a warning below for what is odd."""
-    lines = [
-        f"{'layer':>5}{'|v|':>9}{'H':>9}{'dose of x1':>12}{'agreement':>11}{'half':>7}"
-        f"{'largest share':>15}{'largest |h|':>13}"
+    header = [
+        "layer",
+        "|v|",
+        "H",
+        "dose of x1",
+        "agreement",
+        "half",
+        "largest share",
+        "largest |h|",
     ]
+    rows = []
     for layer, s in stats.items():
-        agreement = "-" if s.agreement is None else f"{s.agreement:.2f}"
-        cosine = s.half_cosine(pairs)
-        half = "-" if cosine is None else f"{cosine:.2f}"
+        agreement, half = _digits(s.agreement), _digits(s.half_cosine(pairs))
         ratio = "-" if s.largest_ratio is None else f"{s.largest_ratio:.0f} x"
-        lines.append(
-            f"{layer:5}{s.norm:9.4g}{s.residual_norm:9.4g}{s.dose:12.3f}{agreement:>11}{half:>7}"
-            f"{s.largest_share:15.2f}{ratio:>13}"
-        )
+        lengths = [f"{s.norm:.4g}", f"{s.residual_norm:.4g}", f"{s.dose:.3f}"]
+        rows.append([str(layer), *lengths, agreement, half, f"{s.largest_share:.2f}", ratio])
+    lines = [plain_table(header, rows, align="r" * len(header))]
     lines.append(
         "H: median length of the residual stream where it is steered; agreement: cosine of the "
         f"pairs with the vector, letters taken out (chance: {pairs**-0.5:.2f}); half: cosine with "
@@ -87,3 +93,7 @@ def stats_table(stats: Mapping[int, LayerStats], pairs: int) -> str:
     )
     lines += [f"warning: layer {n}: {text}" for n, s in stats.items() for text in s.warnings()]
     return "\n".join(lines)
+
+
+def _digits(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
