@@ -91,7 +91,8 @@ def report(model: str, shown: Shown) -> str:
         first = sum(matching == "A" for matching, _ in source.letters)
         known = {n: m.separation.auroc for n, m in measured.items() if m.separation.auroc}
         row = [source.behavior, str(len(source.letters)), str(first)]
-        best = max(known, key=lambda layer, found=known: found[layer].mean, default=None)
+        means = {n: estimate.mean for n, estimate in known.items()}
+        best = max(means, key=means.__getitem__, default=None)
         if best is None:
             rows.append([*row, "-", "-"])
             notes.setdefault(SAME_LETTER, []).append(source.behavior)
