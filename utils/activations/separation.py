@@ -34,7 +34,7 @@ from utils.activations.components import (
     without_letter_means,
 )
 from utils.activations.saved import Answers, Floats
-from utils.stats import RESAMPLES, SEED, Estimate, bootstrap_mean
+from utils.stats import RESAMPLES, SEED, Estimate, mean_of_scores, share_interval
 
 FOLDS = 5
 LEAVE_ONE_OUT_BELOW = 10
@@ -150,7 +150,9 @@ def auroc(scores: Floats, strata: Sequence[Stratum]) -> Estimate | None:
     """AUROC of matching against other answers, each compared within its stratum only.
 
     The mean of the strata's AUROCs, weighted by how many comparisons they hold. The interval is
-    a 95 % bootstrap interval over pairs (a pair is drawn with both its answers), fixed seed.
+    a 95 % score interval whose variance is that of a bootstrap over pairs (a pair is drawn with
+    both its answers), fixed seed; percentiles would be too short where hardly an answer is out of
+    place.
 
     Args:
         scores: shape (pairs, 2): matching, other.
@@ -176,14 +178,17 @@ def auroc(scores: Floats, strata: Sequence[Stratum]) -> Estimate | None:
         drawn_area += ((drawn[:, matching] @ wins) * drawn[:, other]).sum(axis=1)
         drawn_comparisons += drawn[:, matching].sum(axis=1) * drawn[:, other].sum(axis=1)
     some = drawn_comparisons > 0
-    low95, high95 = np.percentile(drawn_area[some] / drawn_comparisons[some], [2.5, 97.5])
-    compared = np.unique(np.concatenate([each for stratum in strata for each in stratum]))
-    return Estimate(area / comparisons, float(low95), float(high95), len(compared))
+    spread = float((drawn_area[some] / drawn_comparisons[some]).var())
+    compared = len(np.unique(np.concatenate([each for stratum in strata for each in stratum])))
+    low, high = share_interval(area / comparisons, spread, compared)
+    return Estimate(area / comparisons, low, high, compared)
 
 
 def paired(differences: Floats) -> Estimate:
     """Share of pairs whose matching answer projects higher; a tie counts one half."""
-    return bootstrap_mean(np.where(differences == 0, 0.5, differences > 0).astype(float))
+    return mean_of_scores(
+        np.where(differences == 0, 0.5, differences > 0).astype(float), (0.0, 1.0)
+    )
 
 
 def without_letters(

@@ -14,7 +14,7 @@ from utils.data.items import ABItem
 from utils.finetuning.checkpoints import Checkpoints, HeldOutRow, StepRow
 from utils.finetuning.tuner import Example, Finetuner, schedule
 from utils.prompts.format import LetterPrompt
-from utils.stats import bootstrap_mean
+from utils.stats import mean_of_scores
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class HeldOut:
             raise ArithmeticError(f"after step {step} the model's probabilities are not finite")
         rows = [test.row(item.row, *pair) for item, pair in zip(self.items, found, strict=True)]
         scores = test.scores(rows, "held-out questions")
-        mean = bootstrap_mean(scores)
+        mean = mean_of_scores(scores, (0.0, 1.0))
         accuracy = float((scores > 0.5).mean())
         return {
             "step": step,

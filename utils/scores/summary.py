@@ -15,7 +15,7 @@ from utils.data.evaluation import Test
 from utils.data.rows import Row
 from utils.scores.loops import find_loop
 from utils.scores.tables import ScoreTable, extremes, variant_label
-from utils.stats import Estimate, bootstrap_mean, slopes
+from utils.stats import Estimate, mean_of_changes, slopes
 from utils.text.number_tables import one_line
 from utils.text.numbers import true_minus
 
@@ -142,7 +142,7 @@ def _letter_columns(test: Test, rows: Mapping[float, Sequence[Row]]) -> dict[str
         found = steerability(test, rows)
         if found.size:
             names = ("steerability", "steerability_low95", "steerability_high95")
-            columns |= _texts(names, bootstrap_mean(found))
+            columns |= _texts(names, mean_of_changes(found, None))
             columns["anti_steerable_fraction"] = f"{(found < 0).mean():.3f}"
             if (found == 0).any():
                 columns["tied_fraction"] = f"{(found == 0).mean():.3f}"

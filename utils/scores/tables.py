@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from utils.data.rows import Row
 from utils.errors import UserError
 from utils.files.contents import read_measured
 from utils.files.paths import Cell, Paths, ResultName, Variant, other_unit
-from utils.stats import Estimate, bootstrap_category_mean, bootstrap_mean
+from utils.stats import Estimate, mean_of_changes, mean_of_scores
 from utils.vectors.origin import Origin, check_alike, recorded_origin
 
 
@@ -25,6 +26,7 @@ class ScoreTable:
     """The scores of one behaviour under one variant (system prompt, override ...).
 
     Attributes:
+        bounds: the lowest and the highest score that there can be.
         scores: cell -> score of every question, shape (questions,); NaN where it is missing.
         rows: cell -> the rows of its file.
         converted: cell -> its strength in the other unit (the dose of a multiplier), where the
@@ -36,6 +38,7 @@ class ScoreTable:
     """
 
     variant: Variant
+    bounds: tuple[float, float] = (0.0, 1.0)
     scores: dict[Cell, NDArray[np.float64]] = field(default_factory=dict)
     rows: dict[Cell, Sequence[Row]] = field(default_factory=dict)
     converted: dict[Cell, float] = field(default_factory=dict)
@@ -87,7 +90,9 @@ class ScoreTable:
     def score(self, cell: Cell, categories: Sequence[str] | None = None) -> Estimate | None:
         """Mean score, over all questions (categories weighing the same) or those of some."""
         values = self.scores.get(cell)
-        return None if values is None else self._mean(values, categories)
+        if values is None:
+            return None
+        return self._mean(partial(mean_of_scores, bounds=self.bounds), values, categories)
 
     def change(
         self, cell: Cell, base: Cell | None, categories: Sequence[str] | None = None
@@ -95,7 +100,9 @@ class ScoreTable:
         """Change of the score from ``base`` to ``cell``, paired question by question."""
         if cell not in self.scores or base is None or base not in self.scores:
             return None
-        return self._mean(self.scores[cell] - self.scores[base], categories)
+        span = self.bounds[1] - self.bounds[0]
+        changes = self.scores[cell] - self.scores[base]
+        return self._mean(partial(mean_of_changes, span=span), changes, categories)
 
     def steered_change(self, cell: Cell) -> Estimate | None:
         """Change from :meth:`base`; ``None`` for the strength that changes are counted from."""
@@ -104,7 +111,10 @@ class ScoreTable:
         return self.change(cell, self.base(cell[0]))
 
     def _mean(
-        self, values: NDArray[np.float64], categories: Sequence[str] | None
+        self,
+        mean: Callable[..., Estimate],
+        values: NDArray[np.float64],
+        categories: Sequence[str] | None,
     ) -> Estimate | None:
         chosen = np.ones(len(values), dtype=bool)
         labels = None if self.categories is None else np.array(self.categories)
@@ -114,10 +124,8 @@ class ScoreTable:
         missing = int(chosen.sum() - known.sum())
         if not known.any():
             return None
-        if labels is not None:
-            mean = bootstrap_category_mean(values[known], labels[known].tolist())
-            return replace(mean, missing=missing)
-        return replace(bootstrap_mean(values[known]), missing=missing)
+        alike = None if labels is None else labels[known].tolist()
+        return replace(mean(values[known], categories=alike), missing=missing)
 
 
 def extremes(strengths: Sequence[float]) -> list[float]:
@@ -172,7 +180,7 @@ def load_scores(
         UserError: a damaged file, or cells that were measured on different questions or with
             different models of one name.
     """
-    table = ScoreTable(variant)
+    table = ScoreTable(variant, test.scale.level)
     questions: list[object] | None = None
     origins: dict[Path, Origin] = {}
     for cell in cells:
