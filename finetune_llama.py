@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
     from utils.finetuning.checkpoints import HeldOutRow, StepRow
     from utils.finetuning.loop import HeldOut
     from utils.finetuning.tuner import Example, Precision
-    from utils.prompts.format import LetterPrompt
 
 # What a figure says of a run, and its name in the record.
 SETTINGS = {
@@ -107,14 +105,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def examples_of(learned: Sequence[LetterPrompt], direction: str) -> list[Example]:
-    """What the model is to learn: the letter of the answers of one direction."""
-    from utils.finetuning.tuner import Example
-
-    at = ("pos", "neg").index(direction)
-    return [Example(p.ids, list(p.letters.values())[at]) for p in learned]
-
-
 def plan(
     args: argparse.Namespace,
     described: behaviors.Behavior,
@@ -129,7 +119,7 @@ def plan(
 
     from utils.data.evaluation import LETTER_TESTS, LETTERS
     from utils.finetuning.loop import HeldOut
-    from utils.finetuning.tuner import precision
+    from utils.finetuning.tuner import examples_of, precision
     from utils.models.loading import load_tokenizer, pick_device
     from utils.prompts.checks import check_prompts
     from utils.prompts.format import PromptFormat

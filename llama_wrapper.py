@@ -250,16 +250,12 @@ class LlamaWrapper:
             return hook
 
         def join_for(layer: int) -> Callable[..., Output]:
-            def hook(
-                _module: nn.Module, _args: Arguments, _kwargs: Named, output: Output
-            ) -> Output:
+            def hook(_module: nn.Module, _a: Arguments, _k: Named, output: Output) -> Output:
                 return with_hidden(output, join_branches(hidden_of(output), deltas[layer], layout))
 
             return hook
 
-        def keep_ends(
-            _module: nn.Module, args: Arguments, kwargs: Named
-        ) -> tuple[Arguments, Named]:
+        def keep_ends(_m: nn.Module, args: Arguments, kwargs: Named) -> tuple[Arguments, Named]:
             ends = layout.last_tokens().to(args[0].device)
             return (args[0][:, ends], *args[1:]), kwargs
 
