@@ -1,11 +1,12 @@
 """Putting a model through a test: prompts, one run over all cells, result rows.
 
 Each measure gives, for a batch of questions and for every cell, one JSON value. The values are
-what a sweep journals; :meth:`row` turns one into a row of a result file.
+what a sweep journals; :func:`result_row` turns one into a row of a result file.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypedDict, cast
@@ -31,8 +32,8 @@ NEAR_TIE = 1e-4
 
 
 Advance = Callable[[float], object]
-LetterValue = list[float]
-"""[P(A), P(B)]; -1 in place of NaN, which JSON does not have."""
+LetterValue = list[float | None]
+"""[P(A), P(B)]; ``None`` in place of NaN, which JSON does not have."""
 
 
 class OpenValue(TypedDict):
@@ -104,7 +105,10 @@ class LetterRun:
     def measure(self, batch: Sequence[int], advance: Advance = _nowhere) -> list[list[LetterValue]]:
         found = self._grid.probabilities(batch)[:, self._columns]
         advance(len(batch))
-        return found.nan_to_num(nan=-1.0).tolist()
+        return [
+            [[None if math.isnan(p) else p for p in cell] for cell in cells]
+            for cells in found.tolist()
+        ]
 
     @property
     def alone(self) -> int:
@@ -158,7 +162,7 @@ def start_run(
 
 def is_broken(value: Value) -> bool:
     """Whether a cell's value is no result: the model's numbers were NaN."""
-    return isinstance(value, list) and min(value) < 0
+    return isinstance(value, list) and None in value
 
 
 def is_value(test: Test, value: object) -> bool:
@@ -166,7 +170,7 @@ def is_value(test: Test, value: object) -> bool:
     if isinstance(test, LetterTest):
         if not isinstance(value, list) or len(value) != len(LETTERS):
             return False
-        return all(type(p) is float and (p == -1 or 0 <= p <= 1 + 1e-6) for p in value)
+        return all(p is None or (type(p) is float and 0 <= p <= 1 + 1e-6) for p in value)
     if not isinstance(value, dict) or type(value.get("near_tie")) is not bool:
         return False
     tokens = value.get("tokens")
@@ -183,7 +187,7 @@ def result_row(
 ) -> ResultRow:
     """One row of a result file; ``ends`` are the tokens at which answers end."""
     if isinstance(test, LetterTest):
-        a_prob, b_prob = cast(LetterValue, value)
+        a_prob, b_prob = cast(list[float], value)
         return test.row(item.row, a_prob, b_prob)
     tokens = cast(OpenValue, value)["tokens"]
     # the end of a turn need not be a token that the tokenizer calls special
