@@ -56,11 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print the number of calls and tokens that a run would need, ask nothing",
     )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace files that were made from other inputs or came from elsewhere",
-    )
+    arguments.add_overwrite_argument(parser)
     add_judge_arguments(parser)
     arguments.add_folder_arguments(parser)
     return parser

@@ -21,7 +21,7 @@ from utils.errors import UserError
 from utils.files.paths import Paths, ResultName, Variant
 from utils.models.choice import choose_model
 from utils.scores.summary import distinct_3_grams
-from utils.stats import bootstrap_category_mean, slopes
+from utils.stats import mean_of_scores, slopes
 from utils.text.terminal_tables import side_by_side
 
 LETTER_TYPES = ("ab", "truthful_qa", "mmlu", "bundled_misconceptions", "bundled_knowledge")
@@ -305,8 +305,8 @@ def test_slopes_and_category_means_by_hand() -> None:
     with pytest.raises(ValueError, match="two different"):
         slopes([1, 1], y[:, :2])
     values, labels = np.array([1.0, 1.0, 1.0, 0.0]), ["a", "a", "a", "b"]
-    estimate = bootstrap_category_mean(values, labels)
-    assert (estimate.mean, estimate.low, estimate.high, estimate.n) == (0.5, 0.5, 0.5, 4)
+    estimate = mean_of_scores(values, (0.0, 1.0), labels)
+    assert (estimate.mean, estimate.n) == (0.5, 4)
 
 
 def test_distinct_3_grams() -> None:

@@ -10,7 +10,7 @@ from made_up_results import AB, CALM, Results, bars, lines_with_points, random_s
 
 from behaviors import Behavior
 from utils.data.evaluation import OPEN_ENDED, Test
-from utils.stats import bootstrap_mean
+from utils.stats import mean_of_changes, mean_of_scores
 
 
 @pytest.fixture
@@ -36,7 +36,9 @@ def test_a_sweep_shows_the_paired_change_and_its_interval(
     assert len(shown) == 3 * len(others)
     for layer in (1, 2, 5):
         for strength in others:
-            change = bootstrap_mean(scores[layer, strength] - scores[layer, base])
+            change = mean_of_changes(
+                scores[layer, strength] - scores[layer, base], test.scale.level[1]
+            )
             (row,) = [
                 r
                 for r in rows
@@ -48,7 +50,7 @@ def test_a_sweep_shows_the_paired_change_and_its_interval(
             assert found == pytest.approx(numbers, abs=2e-6)
             near = shown[np.abs(shown[:, 0] - layer) < 0.5]
             assert np.abs(near[:, 1:] - numbers[1:]).max(axis=1).min() < 2e-6
-            level = bootstrap_mean(scores[layer, strength])
+            level = mean_of_scores(scores[layer, strength], test.scale.level)
             # what pairing is for
             assert change.high - change.low < 0.2 * (level.high - level.low)
     assert {r["multiplier"] for r in rows if r["quantity"] == "score"} == {
@@ -94,8 +96,8 @@ def test_one_layer_shows_change_and_score_of_every_strength(
     figure, rows = results.figure("multipliers"), results.text("multipliers")
     base = 0.0 if 0.0 in strengths else min(strengths)
     expected = {
-        "change": [bootstrap_mean(scores[2, s] - scores[2, base]) for s in strengths],
-        "score": [bootstrap_mean(scores[2, s]) for s in strengths],
+        "change": [mean_of_changes(scores[2, s] - scores[2, base], 1.0) for s in strengths],
+        "score": [mean_of_scores(scores[2, s], (0.0, 1.0)) for s in strengths],
     }
     for axes, (quantity, estimates) in zip(figure.axes, expected.items(), strict=False):
         (points,) = lines_with_points(axes).values()

@@ -11,7 +11,7 @@ from made_up_results import CALM, KNOWLEDGE, Results, lines_with_points, random_
 
 from utils.figures.category_figures import verdicts
 from utils.scores.question_groups import MMLU_GROUPS, rows_of
-from utils.stats import bootstrap_mean
+from utils.stats import mean_of_changes
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_categories_stand_by_effect_with_paired_changes_and_no_interval_of_four(
     assert rows["tiny"]["low95"] == rows["tiny"]["high95"] == "-"
     for name in ("large gain", "loss", "small gain"):
         chosen = np.array(categories) == name
-        e = bootstrap_mean((scores[2, 1.0] - scores[2, 0.0])[chosen])
+        e = mean_of_changes((scores[2, 1.0] - scores[2, 0.0])[chosen], 1.0)
         assert [float(rows[name][k]) for k in ("mean", "low95", "high95")] == pytest.approx(
             [e.mean, e.low, e.high], abs=2e-6
         )

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import binomtest, t
 
 from utils.data.evaluation import AB
 from utils.files.paths import Variant
 from utils.scores.tables import ScoreTable
-from utils.stats import Estimate, bootstrap_mean, matching_share
+from utils.stats import (
+    Estimate,
+    matching_share,
+    mean_of_changes,
+    mean_of_scores,
+    share_interval,
+)
 
 PLAIN = Variant("ab")
 
@@ -63,80 +72,138 @@ def test_scores_of_rows_are_their_shares_and_letters_beyond_a_and_b_count_zero()
     ]
     scores = AB.scores(rows, "here")
     assert scores.tolist() == pytest.approx([0.75, 0.25, 0.0])
-    assert bootstrap_mean(scores).mean == pytest.approx(1 / 3)
+    assert mean_of_scores(scores, (0.0, 1.0)).mean == pytest.approx(1 / 3)
     assert AB.beyond_ab(rows) == 1
     within = scores[AB.within_ab(rows)]
     assert within.tolist() == pytest.approx([0.75, 0.25])
 
 
-# ---------------------------------------------------------------- the bootstrap
+# ---------------------------------------------------------------- intervals
 
 
-def test_the_bootstrap_is_seeded() -> None:
-    values = normal(40, 1)
-    first = bootstrap_mean(values)
-    np.random.default_rng(5).normal(size=9)
-    assert bootstrap_mean(values.copy()) == first
+@pytest.mark.parametrize(("ones", "n"), [(0, 10), (1, 50), (20, 50), (50, 50), (3, 400)])
+@pytest.mark.parametrize("top", [1.0, 10.0])
+def test_the_interval_of_a_share_is_wilsons(ones: int, n: int, top: float) -> None:
+    values = np.array([top] * ones + [0.0] * (n - ones))
+    expected = binomtest(ones, n).proportion_ci(method="wilson")
+    found = mean_of_scores(values, (0.0, top))
+    assert (found.low, found.high) == pytest.approx((top * expected.low, top * expected.high))
+    assert (found.mean, found.n) == (pytest.approx(top * ones / n), n)
 
 
-@pytest.mark.parametrize("n", [2, 5, 50, 400])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_interval_contains_the_mean_and_stays_within_the_values(n: int, seed: int) -> None:
-    values = np.random.default_rng(seed).uniform(0, 1, n)
-    found = bootstrap_mean(values)
-    assert found.n == n
-    assert found.mean == pytest.approx(math.fsum(values) / n, abs=1e-12)
-    assert values.min() <= found.low <= found.mean <= found.high <= values.max()
-    assert found.low < found.high
+@pytest.mark.parametrize("n", [3, 10, 50])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_interval_of_scores_solves_its_equation(n: int, seed: int) -> None:
+    """Each end is as many standard errors from the mean as Student's t allows, at its own mean."""
+    values = np.random.default_rng(seed).beta(0.5, 1.5, n)
+    found = mean_of_scores(values, (0.0, 1.0))
+    mean, spread = values.mean(), values.var(ddof=1) / n
+    dispersion = spread / (mean * (1 - mean))
+
+    def distance(mu: float) -> float:
+        return float((mean - mu) ** 2 / (dispersion * mu * (1 - mu)) - t.ppf(0.975, n - 1) ** 2)
+
+    ends = [brentq(distance, 1e-9, mean), brentq(distance, mean, 1 - 1e-9)]
+    assert (found.low, found.high) == pytest.approx(ends)
+    assert 0 <= found.low < found.mean < found.high <= 1
 
 
-def test_constant_values_have_an_interval_of_no_width() -> None:
-    assert bootstrap_mean(np.full(20, 0.25)) == Estimate(0.25, 0.25, 0.25, 20)
-    assert bootstrap_mean(np.array([0.75])) == Estimate(0.75, 0.75, 0.75, 1)
+@pytest.mark.parametrize("n", [2, 5, 60])
+def test_without_limits_it_is_students(n: int) -> None:
+    values = normal(n, 4)
+    found = mean_of_scores(values, None)
+    expected = t.interval(0.95, n - 1, values.mean(), values.std(ddof=1) / math.sqrt(n))
+    assert (found.low, found.high) == pytest.approx(expected)
+
+
+def test_equal_scores_are_no_proof() -> None:
+    found = mean_of_scores(np.full(20, 10.0), (0.0, 10.0))
+    assert found.mean == found.high == pytest.approx(10) and 8 < found.low < 9
+    within = mean_of_scores(np.full(20, 0.25), (0.0, 1.0))
+    assert 0.2 < within.low < 0.25 < within.high < 0.31
+    assert mean_of_scores(np.array([0.75]), (0.0, 1.0)) == Estimate(0.75, 0.75, 0.75, 1)
 
 
 def test_no_values_have_no_mean() -> None:
-    with pytest.raises(ValueError, match="no values"):
-        bootstrap_mean(np.array([]))
+    for estimate in (mean_of_scores, mean_of_changes):
+        with pytest.raises(ValueError, match="no values"):
+            estimate(np.array([]), None)
 
 
-@pytest.mark.parametrize("n", [50, 200])
-def test_the_interval_is_as_wide_as_theory_says(n: int) -> None:
-    widths, expected = [], []
-    for seed in range(20):
-        values = normal(n, seed)
-        widths.append(width(bootstrap_mean(values)))
-        expected.append(2 * 1.96 * values.std() / math.sqrt(n))
-    assert np.mean(widths) == pytest.approx(np.mean(expected), rel=0.03)
-    assert np.array(widths) == pytest.approx(np.array(expected), rel=0.15)
+def test_another_scale_scales_the_interval() -> None:
+    values = np.random.default_rng(4).beta(2, 5, 60)
+    plain, moved = mean_of_scores(values, (0, 1)), mean_of_scores(10 * values, (0, 10))
+    changed = mean_of_changes(values - 0.3, 1), mean_of_changes(10 * values - 3, 10)
+    for one, ten in ((plain, moved), changed):
+        assert (ten.low, ten.high) == pytest.approx((10 * one.low, 10 * one.high))
 
 
-def test_the_interval_is_that_of_another_implementation() -> None:
-    values = np.random.default_rng(8).beta(0.5, 0.5, 50)
-    generator = np.random.Generator(np.random.MT19937(11))
-    means = [generator.choice(values, values.size).mean() for _ in range(20_000)]
-    low, high = np.quantile(means, [0.025, 0.975])
-    found = bootstrap_mean(values)
-    assert found.low == pytest.approx(low, abs=0.01)
-    assert found.high == pytest.approx(high, abs=0.01)
+def test_changes_span_students_and_halls_interval() -> None:
+    values = np.array([0.0] * 18 + [0.9, 0.8])
+    found = mean_of_changes(values, None)
+    plain = mean_of_scores(values, None)
+    n, spread = 20, values.std(ddof=1) / math.sqrt(20)
+    centred = values - values.mean()
+    g = (centred**3).mean() / (centred**2).mean() ** 1.5 / math.sqrt(n)
+
+    def hall(mu: float) -> float:
+        """The corrected t of a mean, which is compared with Student's."""
+        x = (values.mean() - mu) / spread
+        return float(x + g * x**2 / 3 + g**2 * x**3 / 27 + g / 6)
+
+    quantile = t.ppf(0.975, n - 1)
+    low, high = (brentq(lambda mu, q=q: hall(mu) - q, -2, 2) for q in (quantile, -quantile))
+    assert (found.low, found.high) == pytest.approx((min(low, plain.low), max(high, plain.high)))
+    assert high > plain.high, "skewed to large changes"
+    mirrored = mean_of_changes(-values, None)
+    assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
 
 
-def test_shifting_and_scaling_the_values_shifts_and_scales_the_interval() -> None:
-    values = normal(60, 4)
-    plain, moved = bootstrap_mean(values), bootstrap_mean(3 * values + 2)
-    for before, after in ((plain.low, moved.low), (plain.high, moved.high)):
-        assert after == pytest.approx(3 * before + 2)
+@pytest.mark.parametrize(
+    ("draw", "true", "change"),
+    [
+        (lambda g: g.beta(0.3, 2.7, 30), 0.1, False),
+        (lambda g: (g.uniform(size=30) < 0.1) * 1.0, 0.1, False),
+        (lambda g: g.normal(0.1, 0.2, 30), 0.1, True),
+        (lambda g: np.where(g.uniform(size=60) < 0.3, 0.6, 0.0), 0.18, True),
+    ],
+)
+def test_the_interval_covers_the_true_mean(draw: Any, true: float, change: bool) -> None:
+    """More kinds and sizes: ``python -m benchmarks.coverage``."""
+    generator, covered = np.random.default_rng(0), 0
+    for _ in range(600):
+        values = draw(generator)
+        found = mean_of_changes(values, 1.0) if change else mean_of_scores(values, (0.0, 1.0))
+        covered += found.low <= true <= found.high
+    assert 0.92 <= covered / 600 <= 0.995
 
 
-def test_the_interval_covers_the_true_mean_about_95_times_in_100() -> None:
-    simulations, covered, below, above = 500, 0, 0, 0
-    for seed in range(simulations):
-        found = bootstrap_mean(normal(60, 1000 + seed, mean=0.3))
-        covered += found.low <= 0.3 <= found.high
-        below += found.high < 0.3
-        above += found.low > 0.3
-    assert 0.91 <= covered / simulations <= 0.98
-    assert below > 0 and above > 0, "it misses on both sides"
+def test_categories_weigh_the_same_and_one_question_alone_has_no_spread_of_its_own() -> None:
+    generator = np.random.default_rng(0)
+    sizes = {"a": 12, "b": 5, "c": 1, "d": 1, "e": 1}
+    labels = [name for name, n in sizes.items() for _ in range(n)]
+    values = generator.uniform(size=len(labels))
+    of = {name: values[np.array(labels) == name] for name in sizes}
+    found = mean_of_scores(values, None, labels)
+    assert found.mean == pytest.approx(np.mean([v.mean() for v in of.values()]))
+    single = np.array([of[name][0] for name in "cde"])
+    parts = {
+        "a": (of["a"].var(ddof=1) / 12, 11),
+        "b": (of["b"].var(ddof=1) / 5, 4),
+        "cde": (9 * single.var(ddof=1) / 3, 2),
+    }
+    total = sum(v for v, _ in parts.values())
+    freedom = total**2 / sum(v**2 / f for v, f in parts.values())
+    half = t.ppf(0.975, freedom) * math.sqrt(total) / 5
+    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half))
+    same = mean_of_scores(np.array([1.0, 1.0, 1.0, 0.0]), (0.0, 1.0), ["a", "a", "a", "b"])
+    assert same.mean == 0.5 and 0 < same.low < 0.2 and 0.8 < same.high < 1
+
+
+def test_a_perfect_separation_of_few_is_not_certain() -> None:
+    low, high = share_interval(1.0, 0.0, 10)
+    assert high == pytest.approx(1) and 0.7 < low < 0.75
+    assert share_interval(0.5, 0.0025, 1000) == pytest.approx((0.402, 0.598), abs=0.002)
 
 
 # ---------------------------------------------------------------- changes
@@ -159,7 +226,8 @@ def test_the_change_is_paired_and_so_narrower_than_the_scores_for_correlated_ans
 
 
 def test_the_change_of_unrelated_scores_is_as_wide_as_both_together() -> None:
-    table = ScoreTable(PLAIN, scores={(1, 0.0): normal(400, 1), (1, 1.0): normal(400, 2)})
+    drawn = np.random.default_rng(1).beta(2, 2, size=(2, 400))
+    table = ScoreTable(PLAIN, scores={(1, 0.0): drawn[0], (1, 1.0): drawn[1]})
     both = math.hypot(width(table.score((1, 0.0))), width(table.score((1, 1.0))))
     assert width(table.change((1, 1.0), (1, 0.0))) == pytest.approx(both, rel=0.15)
 

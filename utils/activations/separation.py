@@ -47,7 +47,7 @@ Stratum = tuple[Indices, Indices]
 class Separation:
     """How well held-out pairs' projections on the mean difference tell the answers apart.
 
-    0.5 is chance, 1 is perfect. Intervals are bootstrap intervals over the held-out pairs; how
+    0.5 is chance, 1 is perfect. Intervals are over the held-out pairs; how
     the direction itself varies with the training pairs is not in them. ``None`` where there is
     nothing to compare (matching has the same letter in all pairs).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     from utils.finetuning.loop import HeldOut
     from utils.finetuning.tuner import Example, Precision
-    from utils.prompts.format import LetterPrompt
 
 GET_DATA = "The behaviour's pairs belong there; --datasets_dir names another data folder."
 
@@ -44,14 +42,6 @@ class Job:
     precision: Precision
 
 
-def examples_of(learned: Sequence[LetterPrompt], direction: str) -> list[Example]:
-    """What the model is to learn: the letter of the answers of one direction."""
-    from utils.finetuning.tuner import Example
-
-    at = ("pos", "neg").index(direction)
-    return [Example(p.ids, list(p.letters.values())[at]) for p in learned]
-
-
 def plan(
     args: argparse.Namespace,
     described: behaviors.Behavior,
@@ -66,7 +56,7 @@ def plan(
 
     from utils.data.evaluation import LETTER_TESTS, LETTERS
     from utils.finetuning.loop import HeldOut
-    from utils.finetuning.tuner import precision
+    from utils.finetuning.tuner import examples_of, precision
     from utils.models.loading import load_tokenizer, pick_device
     from utils.prompts.checks import check_prompts
     from utils.prompts.format import PromptFormat

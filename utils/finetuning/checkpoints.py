@@ -119,10 +119,6 @@ class Checkpoints:
                     _delete(path)
         self.accelerator.wait_for_everyone()
 
-    def remove(self) -> None:
-        """Delete all states: the weights stand."""
-        remove_states(self.folder)
-
 
 def _run_of(state: Path) -> dict[str, Any]:
     """What a state says of its run: its ``key`` and its ``curve``.

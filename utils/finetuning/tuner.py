@@ -39,6 +39,12 @@ class Example:
     target: int
 
 
+def examples_of(learned: Sequence[LetterPrompt], direction: str) -> list[Example]:
+    """What the model is to learn: the letter of the answers of one direction."""
+    at = ("pos", "neg").index(direction)
+    return [Example(p.ids, list(p.letters.values())[at]) for p in learned]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How to train.

@@ -214,11 +214,9 @@ def load_model(
 
 def _auto_class(source: str, options: Mapping[str, Any]) -> Auto:
     """The class that loads it: a model of text and images is one around its language model."""
-    access = {name: options[name] for name in ("token",) if name in options}
-    kind = AutoConfig.from_pretrained(source, **access).model_type
-    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return AutoModelForCausalLM
-    return AutoModelForImageTextToText
+    kind = AutoConfig.from_pretrained(source, token=options.get("token")).model_type
+    plain = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return AutoModelForCausalLM if plain else AutoModelForImageTextToText
 
 
 def _placement(

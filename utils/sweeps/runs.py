@@ -6,6 +6,7 @@ sweep journals; :meth:`Run.row` turns one into a row of a result file.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ NEAR_TIE = 1e-4
 
 
 Advance = Callable[[float], object]
-LetterValue = list[float]
-"""[P(A), P(B)]; -1 in place of NaN, which JSON does not have."""
+LetterValue = list[float | None]
+"""[P(A), P(B)]; ``None`` in place of NaN, which JSON does not have."""
 
 
 class OpenValue(TypedDict):
@@ -119,7 +120,7 @@ class Run(ABC):
 
 
 class LetterRun(Run):
-    """[P(A), P(B)] for every cell; -1 in place of NaN, which JSON does not have."""
+    """[P(A), P(B)] for every cell; ``None`` in place of NaN, which JSON does not have."""
 
     def __init__(
         self,
@@ -137,7 +138,10 @@ class LetterRun(Run):
     def measure(self, batch: Sequence[int], advance: Advance = _nowhere) -> list[list[LetterValue]]:
         found = self._grid.probabilities(batch)[:, self._columns]
         advance(len(batch))
-        return found.nan_to_num(nan=-1.0).tolist()
+        return [
+            [[None if math.isnan(p) else p for p in cell] for cell in cells]
+            for cells in found.tolist()
+        ]
 
     @property
     def alone(self) -> int:  # type: ignore[override]
@@ -146,11 +150,11 @@ class LetterRun(Run):
     @staticmethod
     def is_value(value: Any) -> bool:
         whole = isinstance(value, list) and len(value) == len(LETTERS)
-        return whole and all(type(p) is float and (p == -1 or 0 <= p <= 1 + 1e-6) for p in value)
+        return whole and all(p is None or (type(p) is float and 0 <= p <= 1 + 1e-6) for p in value)
 
     @staticmethod
     def is_broken(value: Any) -> bool:
-        return bool(min(value) < 0)
+        return None in value
 
     @staticmethod
     def row(
