@@ -42,6 +42,7 @@ lint: $(VENV)/complete
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tests/arrows.py
 
 bench: $(VENV)/complete
 	$(BIN)/python -m benchmarks.speed

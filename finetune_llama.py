@@ -141,7 +141,7 @@ def main(args: argparse.Namespace) -> int:
     jobs = [plan(args, described, choice, shape, paths) for described in chosen]
 
     from utils.finetuning.tuner import all_agree, end_processes, start_processes
-    from utils.models.loading import pick_device
+    from utils.models.device import pick_device
 
     accelerator = start_processes(pick_device(args.device), jobs[0].precision.mixed)
     for job in jobs:

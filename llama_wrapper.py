@@ -48,8 +48,9 @@ from utils.errors import UserError
 from utils.files.paths import DOSE, REPOSITORY
 from utils.models.chat_model import ChatModel
 from utils.models.choice import ModelChoice, check_access, choose_model, read_shape
+from utils.models.device import resolved_dtype
 from utils.models.identity import weights_fingerprint
-from utils.models.loading import load_model, load_tokenizer, resolved_dtype
+from utils.models.loading import load_model, load_tokenizer
 from utils.prompts.format import PromptFormat
 from utils.vectors.origin import UNKNOWN, Origin
 from utils.vectors.own import OwnVectors

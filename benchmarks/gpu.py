@@ -37,7 +37,7 @@ from benchmarks import llama2_tokenizer
 from benchmarks.meter import Meter, OutOfTimeError
 from utils.errors import UserError
 from utils.files.paths import REPOSITORY
-from utils.models.loading import pick_device, pick_dtype
+from utils.models.device import pick_device, pick_dtype
 from utils.steering import self_check
 
 # Cheap and informative first; float32 weights last, since they stay.

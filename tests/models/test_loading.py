@@ -15,6 +15,7 @@ from utils.errors import UserError
 from utils.files.contents import read_record
 from utils.models import loading
 from utils.models.choice import choose_model
+from utils.models.device import pick_device
 from utils.steering.decoding import GreedyGrid
 from utils.steering.grid import LetterGrid
 from utils.steering.one_pass import Steer
@@ -138,17 +139,17 @@ def test_each_process_takes_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch, "empty", lambda *_a, device, **_k: asked.append(str(device)))
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
-    assert str(loading.pick_device("auto")) == "cuda"
+    assert str(pick_device("auto")) == "cuda"
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert [str(loading.pick_device(d)) for d in ("auto", "cuda", "cuda:1", "cpu")] == [
+    assert [str(pick_device(d)) for d in ("auto", "cuda", "cuda:1", "cpu")] == [
         "cuda:3",
         "cuda:3",
         "cuda:1",
         "cpu",
     ]
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
-    assert str(loading.pick_device("auto")) == "cpu"
+    assert str(pick_device("auto")) == "cpu"
     assert asked == ["cuda", "cuda:3", "cuda:3", "cuda:1", "cpu", "cpu"]
 
 
@@ -182,4 +183,4 @@ def test_more_processes_than_devices_is_said_by_each(monkeypatch: pytest.MonkeyP
     for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
         monkeypatch.setenv(name, "4")
     with pytest.raises(UserError, match="4 processes on a machine with 2 devices"):
-        loading.pick_device("cuda")
+        pick_device("cuda")

@@ -57,7 +57,8 @@ def plan(
     from utils.data.evaluation import LETTER_TESTS, LETTERS
     from utils.finetuning.loop import HeldOut
     from utils.finetuning.tuner import examples_of, precision
-    from utils.models.loading import load_tokenizer, pick_device
+    from utils.models.device import pick_device
+    from utils.models.loading import load_tokenizer
     from utils.prompts.checks import check_prompts
     from utils.prompts.format import PromptFormat
 

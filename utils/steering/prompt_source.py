@@ -166,11 +166,11 @@ class PromptSource:
 def known_dtype(**options: Any) -> str:
     """The resolved dtype, without torch where nothing it asks has changed.
 
-    See :func:`utils.models.loading.resolved_dtype`.
+    See :func:`utils.models.device.resolved_dtype`.
     """
 
     def find() -> str:
-        from utils.models.loading import resolved_dtype
+        from utils.models.device import resolved_dtype
 
         return resolved_dtype(**options)
 

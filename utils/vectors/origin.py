@@ -24,7 +24,7 @@ class Origin:
 
     Attributes:
         weights: as :func:`utils.models.identity.weights_fingerprint` has them.
-        dtype: as :func:`utils.models.loading.resolved_dtype` names it.
+        dtype: as :func:`utils.models.device.resolved_dtype` names it.
         template: hash of the prompt format.
     """
 
