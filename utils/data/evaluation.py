@@ -224,7 +224,7 @@ class OpenTest:
 
 
 Test = LetterTest | OpenTest
-_CHOICE_FIELDS = ABFields("prompt", "correct", "incorrect", extra=("category",))
+CHOICE_FIELDS = ABFields("prompt", "correct", "incorrect", extra=("category",))
 _DOWNLOAD = (
     "Fetch it with: ./process_raw_datasets.py --download (then --datasets_dir datasets/paper)"
 )
@@ -238,7 +238,7 @@ def _choice_test(
         title=title,
         data=lambda paths, _behavior: paths.choice_test(folder, file),
         made_by=made_by,
-        fields=_CHOICE_FIELDS,
+        fields=CHOICE_FIELDS,
         score_name="P(correct answer)",
         full_form_of=full_form_of,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from utils.data.evaluation import LETTER_TESTS
+from utils.data.evaluation import AB
 from utils.data.items import ABItem
 from utils.finetuning.checkpoints import Checkpoints
 from utils.finetuning.tuner import Example, Finetuner, schedule
@@ -32,7 +32,7 @@ class HeldOut:
         Raises:
             ArithmeticError: the model's probabilities are not finite.
         """
-        test = LETTER_TESTS["ab"]
+        test = AB
         found = tuner.probabilities(self.prompts)
         if not all(math.isfinite(p) for pair in found for p in pair):
             raise ArithmeticError(f"after step {step} the model's probabilities are not finite")
