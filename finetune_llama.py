@@ -123,7 +123,8 @@ def plan(
     data = paths.generate_data(behavior)
     pairs = load_ab_items(data, made_by=GET_DATA, limit=args.limit)
 
-    from utils.data.evaluation import AB, LETTERS
+    from utils.data.evaluation import AB
+    from utils.data.kinds_of_test import LETTERS
     from utils.finetuning.loop import HeldOut
     from utils.finetuning.tuner import precision
     from utils.models.loading import load_tokenizer, pick_device

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from utils.data.evaluation import LETTERS, LetterTest, OpenTest, Test
 from utils.data.items import ABItem, OpenItem
+from utils.data.kinds_of_test import LETTERS, LetterTest, OpenTest, Test
 from utils.prompts.format import LetterPrompt, OpenPrompt
 from utils.steering.decoding import GreedyGrid
 from utils.steering.grid import LetterGrid
