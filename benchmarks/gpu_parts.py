@@ -18,8 +18,8 @@ from benchmarks.plain import all_logits, steered_logits
 from benchmarks.random_model import SHAPES, favour_letters, random_model, steering_vectors
 from llama_wrapper import LlamaWrapper
 from utils.blocks.vocabulary import letter_probabilities
-from utils.data.evaluation import LETTERS
 from utils.data.items import load_ab_items
+from utils.data.kinds_of_test import LETTERS
 from utils.extraction.pairs import PairOutputs
 from utils.files.paths import REPOSITORY, Paths
 from utils.prompts.format import LetterPrompt

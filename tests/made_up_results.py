@@ -11,7 +11,8 @@ import pytest
 from conftest import write_json
 
 from behaviors import Behavior
-from utils.data.evaluation import LETTER_TESTS, OPEN_ENDED, Test
+from utils.data.evaluation import LETTER_TESTS, OPEN_ENDED
+from utils.data.kinds_of_test import Test
 from utils.drawing import plotting
 from utils.figures.result_figures import Figures
 from utils.files.paths import Paths, ResultName, Variant

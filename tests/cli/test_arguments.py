@@ -11,6 +11,8 @@ from conftest import ROWS, write_json
 from running import ROOT, call
 
 import behaviors
+from utils.cli import arguments
+from utils.data.evaluation import TESTS
 from utils.data_checks.folder import check_folder
 from utils.errors import UserError
 from utils.files.paths import Paths, ResultName, Variant
@@ -156,3 +158,20 @@ def test_lists_in_messages() -> None:
         cut("short\n" + "x" * 10_000)
         == f"short\n{'x' * 1500} [... 7000 characters ...] {'x' * 1500}"
     )
+
+
+def test_every_kind_of_test_has_a_flag_and_a_name_that_is_read_back() -> None:
+    parser = argparse.ArgumentParser()
+    arguments.add_type_argument(parser)
+    kinds = ["ab", "open_ended", "truthful_qa", "mmlu"]
+    kinds += ["bundled_misconceptions", "bundled_knowledge"]
+    found = [arguments.test_type(parser.parse_args(["--type", kind])) for kind in kinds]
+    found.append(arguments.test_type(parser.parse_args(["--type", "mmlu", "--mmlu_full"])))
+    assert found == [*kinds, "mmlu_full"] and sorted(found) == sorted(TESTS)
+    for kind in found:
+        name = ResultName(3, -0.5, "calm", Variant(kind, system_prompt="pos", model="m"))
+        assert ResultName.parse(name.filename()) == name
+        test = TESTS[kind]
+        assert (test.type, test.judged, test.free_text) == (kind, *[kind == "open_ended"] * 2)
+        assert test.of_behavior == (kind in ("ab", "open_ended"))
+        assert test.scale.level == ((0, 10) if kind == "open_ended" else (0, 1))

@@ -9,7 +9,8 @@ import pytest
 from made_up_results import AB, CALM, Results, bars, lines_with_points, random_scores
 
 from behaviors import Behavior
-from utils.data.evaluation import OPEN_ENDED, Test
+from utils.data.evaluation import OPEN_ENDED
+from utils.data.kinds_of_test import Test
 from utils.stats import mean_of_changes, mean_of_scores
 
 

@@ -17,9 +17,7 @@ import torch
 from conftest import write_json
 from running import ROOT, artifacts, call
 
-import utils.drawing.heat_maps
 import utils.drawing.plotting
-import utils.drawing.vector_plots
 from utils.drawing.heat_maps import HeatMap, heat_map_figure, wrapped
 from utils.drawing.vector_plots import LABEL_BOX, Course, Courses, course_figure, label_offsets
 from utils.errors import UserError
@@ -406,8 +404,9 @@ def test_numbers_as_they_are_written() -> None:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The figures that were drawn, in place of files."""
     figures: list[Any] = []
-    for module in (utils.drawing.heat_maps, utils.drawing.vector_plots):
-        monkeypatch.setattr(module, "save_figure", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(
+        utils.drawing.plotting, "save_figure", lambda figure, path: figures.append(figure)
+    )
     return figures
 
 

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from journals import journal_in, journal_path, values_in
 
 import behaviors
-from utils.data.evaluation import TESTS, Test, read_results
+from utils.data.evaluation import TESTS, read_results
 from utils.data.items import load_ab_items, load_open_items
+from utils.data.kinds_of_test import Test
 from utils.errors import UserError
 from utils.files.artifacts import save, torch_bytes
 from utils.files.contents import read_record, verify

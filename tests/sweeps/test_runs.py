@@ -9,7 +9,7 @@ import torch
 from conftest import QUESTIONS
 
 from llama_wrapper import LlamaWrapper
-from utils.data.evaluation import LETTERS
+from utils.data.kinds_of_test import LETTERS
 from utils.steering.one_pass import Steer
 from utils.sweeps.runs import LetterRun, Settings
 

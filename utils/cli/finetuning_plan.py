@@ -54,7 +54,8 @@ def plan(
     data = paths.generate_data(behavior)
     pairs = load_ab_items(data, made_by=GET_DATA, limit=args.limit)
 
-    from utils.data.evaluation import LETTER_TESTS, LETTERS
+    from utils.data.evaluation import AB
+    from utils.data.kinds_of_test import LETTERS
     from utils.finetuning.loop import HeldOut
     from utils.finetuning.tuner import examples_of, precision
     from utils.models.device import pick_device
@@ -62,7 +63,7 @@ def plan(
     from utils.prompts.checks import check_prompts
     from utils.prompts.format import PromptFormat
 
-    test = LETTER_TESTS["ab"]
+    test = AB
     tests = test.load(paths, behavior, None)
     tokenizer = load_tokenizer(choice)
     prompt_format = PromptFormat(tokenizer, base=choice.base)

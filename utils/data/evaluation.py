@@ -1,238 +1,19 @@
-"""What a test is: where its questions lie, what its rows look like, how it is scored.
-
-How a model is put through a test is in :mod:`utils.sweeps.runs`.
-"""
+"""Which tests there are, by their names in the names of results; and reading those results."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
 
-from utils.data.items import (
-    ABFields,
-    ABItem,
-    Items,
-    OpenItem,
-    answer_letter,
-    load_ab_items,
-    load_open_items,
-)
-from utils.data.rows import LetterRow, Row
+from utils.data.items import ABFields, Items
+from utils.data.kinds_of_test import LetterTest, OpenTest, Test
+from utils.data.rows import Row
 from utils.errors import UserError
 from utils.files.contents import read_json, read_verified
 from utils.files.json_files import check_writable
-from utils.files.paths import Paths
-from utils.text.printable import printable
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from utils.prompts.format import LetterPrompt, OpenPrompt, PromptFormat
-
-LETTERS = ("A", "B")
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What scores there can be, and how they are shown.
-
-    Attributes:
-        level: lowest and highest possible score, both shown always.
-        change: changes up to this size, either way, are shown on an axis of no less.
-        chance: the score of a coin; ``None`` where there is none.
-        digits: of a score in a figure's text.
-    """
-
-    level: tuple[float, float]
-    change: float
-    chance: float | None
-    digits: int
-
-
-@dataclass(frozen=True)
-class LetterTest:
-    """A test in which the model chooses between (A) and (B).
-
-    Attributes:
-        type: its name in the names of results.
-        title: what it is called in plots and tables.
-        data: the file of its questions, for a behaviour.
-        made_by: how to get that file.
-        fields: the names of the question and of the two answers in that file.
-        score_name: what its score is called in plots and tables.
-        of_behavior: its questions are each behaviour's own.
-        full_form_of: the type that a flag of its own changes into this one.
-        free_text: whether answers are texts; else probabilities of letters.
-        judged: whether scores come from a judge, into files of their own.
-        scale: of the scores.
-    """
-
-    free_text: ClassVar[bool] = False
-    judged: ClassVar[bool] = False
-    scale: ClassVar[Scale] = Scale((0, 1), 0.05, 0.5, 3)
-
-    type: str
-    title: str
-    data: Callable[[Paths, str], Path]
-    made_by: str
-    fields: ABFields
-    score_name: str
-    of_behavior: bool = False
-    full_form_of: str | None = None
-
-    def load(self, paths: Paths, behavior: str, limit: int | None) -> Items[ABItem]:
-        """The questions, every one checked.
-
-        Raises:
-            UserError: see :func:`utils.data.items.load_ab_items`.
-        """
-        path = self.data(paths, behavior)
-        return load_ab_items(path, made_by=self.made_by, names=self.fields, limit=limit)
-
-    def prompts(
-        self, items: Sequence[ABItem | OpenItem], prompt_format: PromptFormat
-    ) -> Sequence[LetterPrompt]:
-        """One prompt for each question.
-
-        Raises:
-            UserError: the tokenizer merges or splits an answer's letter.
-        """
-        return [prompt_format.letter_prompt(item.question, LETTERS) for item in items]
-
-    def row(self, item: Row, a_prob: float, b_prob: float) -> LetterRow:
-        """One row of a result file (the fields as they are in the question's file)."""
-        question = {"question": item[self.fields.question]}
-        answers = {name: item[name] for name in (self.fields.matching, self.fields.other)}
-        extra = {name: item[name] for name in self.fields.extra}
-        row = question | answers | {"a_prob": a_prob, "b_prob": b_prob} | extra
-        return cast(LetterRow, row)
-
-    def scores(self, rows: Sequence[Row], where: str) -> NDArray[np.float64]:
-        """P(matching) / (P(A) + P(B)) of every row, shape (rows,).
-
-        Raises:
-            UserError: a row without the fields or with values that are no probabilities.
-        """
-        # numpy, which --help does without
-        import numpy as np
-
-        from utils.stats import matching_share
-
-        values = []
-        for number, row in enumerate(rows, 1):
-            try:
-                a, b = (float(cast(float, row[name])) for name in ("a_prob", "b_prob"))
-                letter = answer_letter(row[self.fields.matching])
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
-                raise UserError(f"{where}, row {number}: no result of type {self.type}") from error
-            if not (0 <= a <= 1 and 0 <= b <= 1):
-                raise UserError(f"{where}, row {number}: {a} and {b} are no probabilities")
-            values.append(matching_share(a, b, letter))
-        return np.array(values, dtype=np.float64)
-
-    def categories(self, rows: Sequence[Row]) -> list[str] | None:
-        """The category of every row; ``None`` for a test without categories."""
-        if "category" not in self.fields.extra:
-            return None
-        return [str(row.get("category", "")) for row in rows]
-
-    def letters(self, rows: Sequence[Row]) -> list[str | None]:
-        """The letter of the matching answer of every row."""
-        return [answer_letter(row[self.fields.matching]) for row in rows]
-
-    def within_ab(self, rows: Sequence[Row]) -> list[bool]:
-        """Which rows have A or B as their matching letter."""
-        return [letter in LETTERS for letter in self.letters(rows)]
-
-    def beyond_ab(self, rows: Sequence[Row]) -> int:
-        """Number of rows whose matching letter is neither A nor B; each counts 0."""
-        return self.within_ab(rows).count(False)
-
-
-@dataclass(frozen=True)
-class OpenTest:
-    """A test in which the model answers freely; a judge scores the answers later.
-
-    Attributes: see :class:`LetterTest`.
-    """
-
-    free_text: ClassVar[bool] = True
-    judged: ClassVar[bool] = True
-    scale: ClassVar[Scale] = Scale((0, 10), 1.0, None, 1)
-
-    type: str = "open_ended"
-    title: str = "Open-ended answers"
-    score_name: str = "judge's score (0 to 10)"
-    made_by: str = "Each behaviour's tests belong there; --datasets_dir names another data folder."
-    of_behavior: bool = True
-    full_form_of: str | None = None
-
-    def data(self, paths: Paths, behavior: str) -> Path:
-        return paths.test_data(behavior, "open_ended")
-
-    def load(self, paths: Paths, behavior: str, limit: int | None) -> Items[OpenItem]:
-        """The questions, every one checked.
-
-        Raises:
-            UserError: see :func:`utils.data.items.load_open_items`.
-        """
-        return load_open_items(self.data(paths, behavior), made_by=self.made_by, limit=limit)
-
-    def prompts(
-        self, items: Sequence[ABItem | OpenItem], prompt_format: PromptFormat
-    ) -> Sequence[OpenPrompt]:
-        """One prompt for each question."""
-        return [prompt_format.open_prompt(item.question) for item in items]
-
-    def scores(self, rows: Sequence[Row], where: str) -> NDArray[np.float64]:
-        """The judge's score of every row, shape (rows,); NaN where it is missing.
-
-        Raises:
-            UserError: a row that has not been judged, or whose score is none from 0 to 10.
-        """
-        import numpy as np
-
-        values = []
-        for number, row in enumerate(rows, 1):
-            if "score" not in row:
-                raise UserError(f"{where}, row {number}: no score; judge it with ./scoring.py")
-            score = row["score"]
-            if score is None:
-                values.append(np.nan)
-                continue
-            if (
-                isinstance(score, bool)
-                or not isinstance(score, int | float)
-                or not 0 <= score <= 10
-            ):
-                raise UserError(
-                    f"{where}, row {number}: the score must be a number from 0 to 10, or null "
-                    f"where it is missing, not {printable(repr(score), 40)}"
-                )
-            values.append(float(score))
-        return np.array(values, dtype=np.float64)
-
-    def categories(self, rows: Sequence[Row]) -> None:
-        """Open-ended questions have no categories."""
-
-    def letters(self, rows: Sequence[Row]) -> list[str | None]:
-        """No answer has a letter."""
-        return [None] * len(rows)
-
-    def within_ab(self, rows: Sequence[Row]) -> list[bool]:
-        """No row is to be left out for its letter."""
-        return [True] * len(rows)
-
-    def beyond_ab(self, rows: Sequence[Row]) -> int:
-        """No letters, so none beyond A and B."""
-        return 0
-
-
-Test = LetterTest | OpenTest
-_CHOICE_FIELDS = ABFields("prompt", "correct", "incorrect", extra=("category",))
+_OWN_DATA = "Each behaviour's tests belong there; --datasets_dir names another data folder."
+_SHIPPED = "It ships with the project, in its own datasets folder."
+CHOICE_FIELDS = ABFields("prompt", "correct", "incorrect", extra=("category",))
 _DOWNLOAD = (
     "Fetch it with: ./process_raw_datasets.py --download (then --datasets_dir datasets/paper)"
 )
@@ -246,7 +27,7 @@ def _choice_test(
         title=title,
         data=lambda paths, _behavior: paths.choice_test(folder, file),
         made_by=made_by,
-        fields=_CHOICE_FIELDS,
+        fields=CHOICE_FIELDS,
         score_name="P(correct answer)",
         full_form_of=full_form_of,
     )
@@ -256,7 +37,7 @@ AB = LetterTest(
     type="ab",
     title="A/B questions",
     data=lambda paths, behavior: paths.test_data(behavior, "ab"),
-    made_by="Each behaviour's tests belong there; --datasets_dir names another data folder.",
+    made_by=_OWN_DATA,
     fields=ABFields(),
     score_name="P(matching answer)",
     of_behavior=True,
@@ -285,17 +66,23 @@ CHOICE_TESTS = (
         "this project's 102 misconceptions (not TruthfulQA)",
         "truthfulqa",
         "misconceptions_bundled",
-        "It ships with the project, in its own datasets folder.",
+        _SHIPPED,
     ),
     _choice_test(
         "bundled_knowledge",
         "this project's 114 knowledge questions (not MMLU)",
         "mmlu",
         "knowledge_bundled",
-        "It ships with the project, in its own datasets folder.",
+        _SHIPPED,
     ),
 )
-OPEN_ENDED = OpenTest()
+OPEN_ENDED = OpenTest(
+    type="open_ended",
+    title="Open-ended answers",
+    made_by=_OWN_DATA,
+    score_name="judge's score (0 to 10)",
+    of_behavior=True,
+)
 LETTER_TESTS = {test.type: test for test in (AB, *CHOICE_TESTS)}
 TESTS: dict[str, Test] = {test.type: test for test in (AB, OPEN_ENDED, *CHOICE_TESTS)}
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from utils.data.evaluation import AB, OPEN_ENDED
 from utils.data.items import load_rows, split_choices
 from utils.errors import UserError
 from utils.files.artifacts import must_make, save
@@ -125,8 +126,8 @@ def process(
         asked = [without_choices(row["question"]) for row in test]
     files = {
         paths.generate_data(behavior): generate,
-        paths.test_data(behavior, "ab"): test,
-        paths.test_data(behavior, "open_ended"): [{"question": q} for q in asked],
+        AB.data(paths, behavior): test,
+        OPEN_ENDED.data(paths, behavior): [{"question": q} for q in asked],
     }
     wanted = [path for path in files if must_make(path, inputs, overwrite=overwrite)]
     for path in wanted:

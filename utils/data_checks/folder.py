@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from scipy.stats import binomtest
 
 import behaviors
+from utils.data.evaluation import AB, CHOICE_FIELDS, CHOICE_TESTS, OPEN_ENDED
 from utils.data.items import ABFields
 from utils.data_checks.items import DataFile, Item, read_data_file
 from utils.data_checks.letters import check_letters
@@ -25,8 +26,6 @@ from utils.prompts.format import PromptFormat
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-KNOWLEDGE = ("truthfulqa", "mmlu")
-KNOWLEDGE_FIELDS = ABFields("prompt", "correct", "incorrect", extra=("category",))
 A_SHARE_TOLERANCE = 0.02
 LENGTH_TOLERANCE = 0.05
 LENGTH_P_VALUE = 0.001
@@ -88,20 +87,21 @@ class _Data:
 
 
 def _all_data(paths: Paths) -> Iterator[_Data]:
-    knowledge = {name: paths.test_data(name, "ab").parent for name in KNOWLEDGE}
-    roots = paths.generate_data("any").parent.parent, paths.test_data("any", "ab").parent.parent
+    folders = [test.data(paths, "any").parent for test in CHOICE_TESTS]
+    knowledge = {folder.name: folder for folder in folders}
+    roots = paths.generate_data("any").parent.parent, AB.data(paths, "any").parent.parent
     generated, tested = ({p.name for p in _visible(root) if p.is_dir()} for root in roots)
     for behavior in sorted(generated | (tested - knowledge.keys())):
-        files = (paths.generate_data(behavior), paths.test_data(behavior, "ab"))
-        generate, test = (_read(path, behavior, ABFields(), paths) for path in files)
-        open_ended = _read(paths.test_data(behavior, "open_ended"), behavior, None, paths)
+        files = (paths.generate_data(behavior), AB.data(paths, behavior))
+        generate, test = (_read(path, behavior, AB.fields, paths) for path in files)
+        open_ended = _read(OPEN_ENDED.data(paths, behavior), behavior, None, paths)
         folder = files[behavior not in generated].parent.relative_to(paths.datasets)
         yield _Data(behavior, folder.as_posix(), generate, test, open_ended)
     for name, folder in knowledge.items():
         for path in _visible(folder):
             if path.suffix == ".json":
                 behavior = f"{name}/{path.stem}"
-                data = _read(path, behavior, KNOWLEDGE_FIELDS, paths)
+                data = _read(path, behavior, CHOICE_FIELDS, paths)
                 yield _Data(behavior, behavior, test=data)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from behaviors import Behavior
-from utils.data.evaluation import Test
+from utils.data.kinds_of_test import Test
 from utils.drawing.category_plots import category_figure
 from utils.drawing.files import write_numbers
 from utils.drawing.line_plots import Line, Panel, line_figure, stacked_figure

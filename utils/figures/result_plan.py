@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from behaviors import Behavior
-from utils.data.evaluation import TESTS, Test
+from utils.data.evaluation import TESTS
+from utils.data.kinds_of_test import Test
 from utils.figures.album import Job
 from utils.files.durable import write_bytes
 from utils.files.paths import MULTIPLIER, Paths, Variant

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from utils.data.evaluation import Test
+from utils.data.kinds_of_test import Test
 from utils.drawing.line_plots import Line, Panel
 from utils.drawing.plotting import COLORS
 from utils.files.paths import MULTIPLIER, Cell, other_unit

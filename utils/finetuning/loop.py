@@ -9,7 +9,7 @@ from typing import cast
 
 from tqdm import tqdm
 
-from utils.data.evaluation import LETTER_TESTS
+from utils.data.evaluation import AB
 from utils.data.items import ABItem
 from utils.finetuning.checkpoints import Checkpoints, HeldOutRow, StepRow
 from utils.finetuning.tuner import Example, Finetuner, schedule
@@ -30,7 +30,7 @@ class HeldOut:
         Raises:
             ArithmeticError: the model's probabilities are not finite.
         """
-        test = LETTER_TESTS["ab"]
+        test = AB
         found = tuner.probabilities(self.prompts)
         if not all(math.isfinite(p) for pair in found for p in pair):
             raise ArithmeticError(f"after step {step} the model's probabilities are not finite")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from utils.data.evaluation import Test
+from utils.data.kinds_of_test import Test
 from utils.scores.subjects import Subject
 from utils.scores.summary import shares_of_answers
 from utils.scores.tables import extremes

@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.data.evaluation import Test
+from utils.data.kinds_of_test import Test
 from utils.data.rows import Row
 from utils.scores.loops import find_loop
 from utils.scores.tables import ScoreTable, extremes, variant_label

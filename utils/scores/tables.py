@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.data.evaluation import Test, read_results
+from utils.data.evaluation import read_results
 from utils.data.items import Items
+from utils.data.kinds_of_test import Test
 from utils.data.rows import Row
 from utils.errors import UserError
 from utils.files.contents import read_measured

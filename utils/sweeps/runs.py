@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from utils.data.evaluation import LETTERS, LetterTest, OpenTest, Test
 from utils.data.items import ABItem, OpenItem
+from utils.data.kinds_of_test import LETTERS, LetterTest, OpenTest, Test
 from utils.data.rows import ResultRow
 from utils.prompts.end_tokens import answer_text
 from utils.prompts.format import LetterPrompt, OpenPrompt

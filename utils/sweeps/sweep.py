@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.data.evaluation import Test
 from utils.data.items import ABItem, OpenItem
+from utils.data.kinds_of_test import Test
 from utils.files.artifacts import fingerprint, must_make, save
 from utils.files.json_files import json_bytes
 from utils.files.paths import DOSE, MULTIPLIER, UNITS, Cell, Paths, ResultName, Variant
