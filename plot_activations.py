@@ -98,7 +98,8 @@ def report(model: str, shown: Shown) -> str:
             notes.setdefault(SAME_LETTER, []).append(source.behavior)
             continue
         e = known[best]
-        rows.append([*row, str(best), f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]"])
+        interval = f" [{e.low:.3f}, {e.high:.3f}]" if e.has_interval else " [-]"
+        rows.append([*row, str(best), f"{e.mean:.3f}{interval}"])
         if len(source.letters) < FEW_PAIRS:
             notes.setdefault("too few pairs to rely on", []).append(source.behavior)
         elif e.low <= 0.5:

@@ -72,4 +72,5 @@ def _texts(shares: Mapping[str, float]) -> list[str]:
 
 
 def _with_interval(e: Estimate) -> str:
-    return true_minus(f"{e.mean:+.3f} [{e.low:+.3f}, {e.high:+.3f}]")
+    interval = true_minus(f" [{e.low:+.3f}, {e.high:+.3f}]") if e.has_interval else " [-]"
+    return true_minus(f"{e.mean:+.3f}") + interval

@@ -94,8 +94,8 @@ def _score_columns(column: str, table: ScoreTable, cell: tuple[int, float]) -> d
 
 
 def _texts(names: tuple[str, str, str], e: Estimate) -> dict[str, str]:
-    values = (e.mean, e.low, e.high)
-    return {name: f"{value:.4f}" for name, value in zip(names, values, strict=True)}
+    ends = (f"{e.low:.4f}", f"{e.high:.4f}") if e.has_interval else ("", "")
+    return dict(zip(names, (f"{e.mean:.4f}", *ends), strict=True))
 
 
 def probabilities(row: Row) -> tuple[float, float]:
