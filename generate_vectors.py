@@ -213,8 +213,7 @@ def plan(
     """Check all inputs, the tokens included, and find what is not finished yet."""
     if args.both_orders and args.save_activations:
         raise UserError(
-            "--save_activations goes without --both_orders: a pair and its exchanged form are not "
-            "two samples, and held-out separation would learn from the one to judge the other"
+            "--save_activations goes without --both_orders: nothing reads such activations"
         )
     label = labels.limited_label(choice.label, args.limit, both_orders=args.both_orders)
     chosen = [b.id for b in behaviors.load_all(args.behaviors, paths)]
@@ -244,12 +243,11 @@ def plan(
         signs = [1 if item.matching < item.other else -1 for item in pairs]
         job = Job(behavior, label, prompts, signs, layers, inputs, asked.told("pairs"))
         job.wanted = unfinished_files(job, paths, args)
+        keep = args.save_activations
         job.layers = [
             layer
             for layer in layers
-            if any(
-                t.path in job.wanted for t in targets_of(job, layer, paths, args.save_activations)
-            )
+            if any(t.path in job.wanted for t in targets_of(job, layer, paths, keep))
         ]
         jobs.append(job)
     return jobs, source
