@@ -207,6 +207,7 @@ class Figures:
         path = self.paths.figure(self._stem("orders", table.variant, layer), behavior.id)
         title = self._title(f"{behavior.name}, layer {layer}")
         note = self._note([e for _, e in rows], layer, "in one order only")
+        note += ". Content: towards the matching answer; letter: towards (A)"
         stacked_figure(panels, path, title=title, note=note)
         write_numbers(path, text_table(["effect", self.unit, self.other, "quantity"], rows))
 

@@ -19,6 +19,8 @@ from utils.text.numbers import signed
 Rows = list[tuple[list[str], Estimate]]
 SCORE, CHANGE, EFFECT = "score", "change", "effect"
 EFFECTS = ("content", "letter")
+# At one half, a probability changes by a fourth as much.
+LOGITS = 0.2
 LEVEL_HEIGHT, SHARE_HEIGHT = 0.55, 0.35
 FEW_TICKS = 7
 # From the strongest on; grey is no steering.
@@ -227,6 +229,7 @@ class ScorePanels:
                 ]
             of = f"change against {counted_from([table])}" if start else "effect"
             panel = Panel(lines, table.variant.unit, f"{of}, logits", reference=0.0)
+            panel.least = (-LOGITS, LOGITS)
             panel.x_ticks = [s for _, s in cells] if len(cells) <= FEW_TICKS else []
             panels.append(panel)
         panels[0].second = second_axis([table], layer)

@@ -58,7 +58,7 @@ def orders_report(subjects: Sequence[Subject]) -> str:
         low, high = ((top[0], table.swept_strengths[i]) for i in (0, -1))
         effects = [table.effect(name, high, low) for name in ("content", "letter")]
         share = table.letter_share(high, low)
-        cells = ["-" if e is None else _with_interval(e) for e in effects]
+        cells = ["-" if e is None else _with_interval(e, 2) for e in effects]
         cells.append("-" if share is None else f"{share:.2f}")
         consistent = [table.effect("consistent", c) for c in ((top[0], 0.0), low, high)]
         cells.append(" ".join("-" if e is None else f"{e.mean:.2f}" for e in consistent))
@@ -97,5 +97,6 @@ def _texts(shares: Mapping[str, float]) -> list[str]:
     return [f"{100 * shares['ends']:.0f}", f"{100 * shares['loops']:.0f}", f"{shares['words']:.0f}"]
 
 
-def _with_interval(e: Estimate) -> str:
-    return true_minus(f"{e.mean:+.3f} [{e.low:+.3f}, {e.high:+.3f}]")
+def _with_interval(e: Estimate, digits: int = 3) -> str:
+    mean, low, high = (f"{value:+.{digits}f}" for value in (e.mean, e.low, e.high))
+    return true_minus(f"{mean} [{low}, {high}]")
