@@ -221,10 +221,9 @@ def test_vectors_of_both_orders_steer_under_their_own_name(
     tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench, label = Bench(tiny_folder, tmp_path, PUBLISHED), "tiny-llama_both_orders"
-    steer = ("prompting_with_steering", "--layers", 1, "--multipliers", 3, *bench.flags)
-    steer = (*steer, "--override_vector_model", label)
+    steer = ("--layers", 1, "--multipliers", 3, *bench.flags, "--override_vector_model", label)
     with pytest.raises(UserError, match=r"generate_vectors\.py .*--model tiny-llama --both_orders"):
-        call(*map(str, steer))
+        call("prompting_with_steering", *steer)
     with pytest.raises(UserError, match=r"no vectors under --both_orders(.|\n)*py --both_orders"):
         call("normalize_vectors", *bench.shared, "--both_orders")
     call("generate_vectors", "--layers", 1, *bench.flags, "--both_orders")
@@ -233,7 +232,7 @@ def test_vectors_of_both_orders_steer_under_their_own_name(
     call("normalize_vectors", *bench.shared, "--both_orders", "--model", "tiny-llama")
     made = "normalized_vectors/calm/vec_layer_1_tiny-llama_both_orders.pt"
     assert artifacts(bench.folder).keys() - plain.keys() == {made}
-    call(*map(str, steer))
+    call("prompting_with_steering", *steer)
     name = f"results_layer=1_multiplier=3.0_behavior=calm_type=ab_override_vector_model={label}"
     (result,) = bench.folder.rglob("results_*.json")
     assert result.name == f"{name}_model=tiny-llama.json"
