@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import behaviors
 from utils.cli import arguments, script
 from utils.data.items import ABItem, load_ab_items
+from utils.data.orders import Asked, ask_in_both_orders
 from utils.errors import UserError
 from utils.extraction.layer_stats import LayerStats, stats_table
 from utils.files.artifacts import fingerprint, must_make, save, torch_bytes
@@ -53,13 +54,15 @@ SIGNS = ("pos", "neg")
 
 @dataclass
 class Job:
-    """The unfinished part of one behaviour."""
+    """The unfinished part of one behaviour; ``label`` stands for its model in names."""
 
     behavior: str
+    label: str
     prompts: Sequence[LetterPrompt]
     signs: list[int]
     layers: list[int]
     inputs: dict[str, Any]
+    told: str = ""
     wanted: set[Path] = field(default_factory=set)
 
 
@@ -71,6 +74,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--save_activations",
         action="store_true",
         help="also keep every pair's activations (needed by plot_activations.py)",
+    )
+    arguments.add_both_orders_argument(
+        parser,
+        "of every pair also with its choices exchanged; the model's name in file names gets "
+        "_both_orders, and --override_vector_model steers with what has that name",
     )
     arguments.add_show_tokens_argument(parser)
     arguments.add_run_arguments(parser)
@@ -88,36 +96,31 @@ class Target(NamedTuple):
     measures: tuple[str, ...] = ()
 
 
-def targets_of(job: Job, layer: int, label: str, paths: Paths, keep: bool) -> list[Target]:
+def targets_of(job: Job, layer: int, paths: Paths, keep: bool) -> list[Target]:
     """Every file of one layer, its vector first."""
     inputs = job.inputs | {"layer": layer}
-    vector = paths.vector(job.behavior, layer, label, normalized=False)
+    vector = paths.vector(job.behavior, layer, job.label, normalized=False)
     targets = [Target(vector, inputs, ("residual_norm",))]
     if keep:
         targets += [
-            Target(paths.activations(job.behavior, sign, layer, label), inputs | {"answers": sign})
-            for sign in SIGNS
+            Target(paths.activations(job.behavior, s, layer, job.label), inputs | {"answers": s})
+            for s in SIGNS
         ]
     return targets
 
 
-def unfinished_files(job: Job, label: str, paths: Paths, args: argparse.Namespace) -> set[Path]:
+def unfinished_files(job: Job, paths: Paths, args: argparse.Namespace) -> set[Path]:
     """The files that are to be made; every file is asked about, for its faults."""
     return {
         target.path
         for layer in job.layers
-        for target in targets_of(job, layer, label, paths, args.save_activations)
+        for target in targets_of(job, layer, paths, args.save_activations)
         if must_make(target.path, target.inputs, overwrite=args.overwrite, measures=target.measures)
     }
 
 
 def compute(
-    job: Job,
-    wrapper: LlamaWrapper,
-    label: str,
-    paths: Paths,
-    args: argparse.Namespace,
-    ranks: Ranks,
+    job: Job, wrapper: LlamaWrapper, paths: Paths, args: argparse.Namespace, ranks: Ranks
 ) -> list[Path]:
     """This rank's share of one behaviour's pairs, also after a kill; the main rank writes files."""
     from utils.extraction.pairs import PairOutputs
@@ -131,12 +134,12 @@ def compute(
     kind = Kind(key, shape, wrapper.dtype if args.save_activations else None)
 
     def parts() -> list[Path]:
-        return paths.all_vector_progress(job.behavior, label)
+        return paths.all_vector_progress(job.behavior, job.label)
 
     done = ranks.from_main(lambda: frozenset(AllSums(parts(), kind).order))
     left = [batch for batch in pairs.batches if not done.issuperset(batch)]
     with (
-        VectorSums(paths.vector_progress(job.behavior, label, ranks.index), kind) as sums,
+        VectorSums(paths.vector_progress(job.behavior, job.label, ranks.index), kind) as sums,
         progress(total=len(job.prompts), initial=len(done), desc=job.behavior, unit="pair") as bar,
     ):
         for batch in ranks.share(left):
@@ -147,7 +150,7 @@ def compute(
         if not ranks.is_main:
             return []
         try:
-            written = write(job, AllSums(parts(), kind), label, paths, args)
+            written = write(job, AllSums(parts(), kind), paths, args)
         except ArithmeticError:
             remove(parts())
             raise
@@ -155,9 +158,7 @@ def compute(
         return written
 
 
-def write(
-    job: Job, found: AllSums, label: str, paths: Paths, args: argparse.Namespace
-) -> list[Path]:
+def write(job: Job, found: AllSums, paths: Paths, args: argparse.Namespace) -> list[Path]:
     """Write the files of one behaviour from the sums over all pairs.
 
     Raises:
@@ -175,7 +176,7 @@ def write(
     if len(found.order) > len(job.prompts):
         raise UserError(
             f"some pairs of {job.behavior} were summed twice, by two runs at once; delete the "
-            f"hidden .progress_ files in {paths.vector_progress(job.behavior, label).parent}"
+            f"hidden .progress_ files in {paths.vector_progress(job.behavior, job.label).parent}"
         )
     moments = found.moments()
     means = moments.vectors()
@@ -189,7 +190,7 @@ def write(
         contents = [means[i].float().clone()]
         if args.save_activations:
             contents += [found.activations(i, answer) for answer in range(2)]
-        targets = targets_of(job, layer, label, paths, args.save_activations)
+        targets = targets_of(job, layer, paths, args.save_activations)
         for target, tensor in zip(targets, contents, strict=True):
             if target.path in job.wanted:
                 measured = asdict(layer_stats(moments, i)) if target.measures else None
@@ -198,7 +199,7 @@ def write(
     return written
 
 
-def pair_prompts(pairs: list[ABItem], prompt_format: PromptFormat) -> list[LetterPrompt]:
+def pair_prompts(pairs: Sequence[ABItem], prompt_format: PromptFormat) -> list[LetterPrompt]:
     return [prompt_format.letter_prompt(i.question, (i.matching, i.other)) for i in pairs]
 
 
@@ -210,7 +211,11 @@ def plan(
     paths: Paths,
 ) -> tuple[list[Job], PromptSource]:
     """Check all inputs, the tokens included, and find what is not finished yet."""
-    label = labels.limited_label(choice.label, args.limit)
+    if args.both_orders and args.save_activations:
+        raise UserError(
+            "--save_activations goes without --both_orders: nothing reads such activations"
+        )
+    label = labels.limited_label(choice.label, args.limit, both_orders=args.both_orders)
     chosen = [b.id for b in behaviors.load_all(args.behaviors, paths)]
     data = {b: paths.generate_data(b) for b in chosen}
     items = {b: load_ab_items(p, made_by=GET_DATA, limit=args.limit) for b, p in data.items()}
@@ -218,7 +223,9 @@ def plan(
     source = PromptSource(choice, shape.context)
     dtype = known_dtype(**arguments.loading_options(args))
     jobs = []
-    for behavior, pairs in items.items():
+    for behavior, read in items.items():
+        asked = ask_in_both_orders(read) if args.both_orders else Asked(read)
+        pairs = asked.items
         inputs = {
             "kind": "vector",
             "behavior": behavior,
@@ -228,18 +235,19 @@ def plan(
             "template": source.fingerprint(),
             "data": pairs.sha256,
             "pairs": len(pairs),
-        }
+        } | asked.inputs
         make = functools.partial(pair_prompts, pairs)
-        prompts, said = source.prompts(Wanted("pairs", pairs, data[behavior], make))
+        wanted = Wanted("pairs", pairs, data[behavior], make, numbers=asked.numbers)
+        prompts, said = source.prompts(wanted)
         inputs |= said
         signs = [1 if item.matching < item.other else -1 for item in pairs]
-        job = Job(behavior, prompts, signs, layers, inputs)
-        job.wanted = unfinished_files(job, label, paths, args)
+        job = Job(behavior, label, prompts, signs, layers, inputs, asked.told("pairs"))
+        job.wanted = unfinished_files(job, paths, args)
         keep = args.save_activations
         job.layers = [
             layer
             for layer in layers
-            if any(t.path in job.wanted for t in targets_of(job, layer, label, paths, keep))
+            if any(t.path in job.wanted for t in targets_of(job, layer, paths, keep))
         ]
         jobs.append(job)
     return jobs, source
@@ -250,7 +258,6 @@ def main(args: argparse.Namespace) -> int:
     choice, shape = arguments.get_model(args)
     layers = arguments.check_layers(args.layers, shape, choice.label)
     paths = arguments.get_paths(args)
-    label = labels.limited_label(choice.label, args.limit)
     jobs, source = plan(args, choice, shape, layers, paths)
     if args.show_tokens:
         print(show_tokens(jobs[0].prompts[0], source.tokenizer, read="the letter's token"))
@@ -267,33 +274,26 @@ def main(args: argparse.Namespace) -> int:
         )
         for job in unfinished:
             try:
-                written += compute(job, wrapper, label, paths, args, ranks)
+                written += compute(job, wrapper, paths, args, ranks)
             except ArithmeticError as error:
                 failures.append(str(error))
         ranks.close()
-    report(jobs, written, layers, label, paths, time.monotonic() - started)
+    report(jobs, layers, paths, args.limit)
+    script.print_written(written, time.monotonic() - started)
     return script.report_failures(failures)
 
 
-def report(
-    jobs: list[Job],
-    written: list[Path],
-    layers: list[int],
-    label: str,
-    paths: Paths,
-    seconds: float,
-) -> None:
+def report(jobs: list[Job], layers: list[int], paths: Paths, limit: int | None) -> None:
     """What was made, and for every layer what its vector's record knows."""
+    tried = "" if limit is None else " (a try: --limit)"
     for job in jobs:
-        tried = "" if label == job.inputs["model"] else " (a try: --limit)"
         kept = len(layers) - len(job.layers)
         pairs = job.inputs["pairs"]
-        files = {n: paths.vector(job.behavior, n, label, normalized=False) for n in layers}
+        files = {n: paths.vector(job.behavior, n, job.label, normalized=False) for n in layers}
         measured = {n: read_measured(path) for n, path in files.items()}
         stats = {n: LayerStats(**values) for n, values in measured.items() if values}
         print(f"\n{job.behavior}: {pairs} pairs{tried}, {len(job.layers)} layers made, {kept} kept")
-        print(stats_table(stats, pairs))
-    script.print_written(written, seconds)
+        print(*filter(None, [job.told, stats_table(stats, pairs)]), sep="\n")
 
 
 if __name__ == "__main__":

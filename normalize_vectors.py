@@ -14,6 +14,7 @@ Own:    ./normalize_vectors.py --behaviors formal-tone
 Reads   <artifacts_dir>/vectors/<behavior>/vec_layer_<L>_<model>.pt
 Writes  <artifacts_dir>/normalized_vectors/<behavior>/ (same names)
 After ./generate_vectors.py --limit N give the same --limit N here and to the next script.
+The vectors of --both_orders have a name and a mean norm of their own.
 Next: ./prompting_with_steering.py
 """
 
@@ -62,14 +63,23 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_limit_argument(
         parser, "the vectors of a quick try with the same --limit (default: all vectors)"
     )
+    arguments.add_both_orders_argument(
+        parser, "only the vectors that generate_vectors.py --both_orders has made"
+    )
     arguments.add_folder_arguments(parser)
     return parser
 
 
 def find_vectors(
-    behaviors: list[str], model: str | None, limit: int | None, paths: Paths
+    behaviors: list[str], model: str | None, end: str, paths: Paths
 ) -> dict[str, list[str]]:
     """The behaviours that have raw vectors, for each model.
+
+    Args:
+        behaviors: those that are looked at.
+        model: the only one, if one is named.
+        end: what the names of its vectors end in.
+        paths: where.
 
     Raises:
         UserError: none at all.
@@ -77,15 +87,15 @@ def find_vectors(
     found: dict[str, list[str]] = defaultdict(list)
     for behavior in behaviors:
         for label in sorted({label for _, label in paths.vectors_of(behavior)}):
-            of_model = model is None or label == labels.limited_label(model, limit)
-            if of_model and label.endswith(labels.limited_label("", limit)):
+            if label.endswith(end) and model in (None, label.removesuffix(end)):
                 found[label].append(behavior)
     if not found:
         named = "" if model is None else f" of {model}"
-        named += "" if limit is None else f" under --limit {limit}"
+        flags = labels.split_label(f"any{end}").flags
+        named += f" under{flags}" if flags else ""
         raise UserError(
             f"no vectors{named} in {paths.artifacts / 'vectors'}\n"
-            f"Make them with: ./generate_vectors.py{'' if limit is None else f' --limit {limit}'}"
+            f"Make them with: ./generate_vectors.py{flags}"
         )
     return dict(found)
 
@@ -159,7 +169,8 @@ def main(args: argparse.Namespace) -> int:
     paths = arguments.get_paths(args)
     known = paths.behaviors_with_vectors()
     check_known([*(args.behaviors or []), *(args.reference or [])], known)
-    found = find_vectors(args.behaviors or known, model_label(args), args.limit, paths)
+    end = labels.limited_label("", args.limit, both_orders=args.both_orders)
+    found = find_vectors(args.behaviors or known, model_label(args), end, paths)
     made: list[Made] = []
     lines: list[str] = []
     for label, has in found.items():

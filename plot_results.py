@@ -6,9 +6,10 @@ For each behaviour: change and score against multiplier or dose at one layer, a 
 multiplier or dose; change against layer, a line per variant. For all behaviours together: change
 against layer (LAYER_SWEEPS...) and against strength (MULTIPLIERS..., DOSES..., CHANGES...). For
 tests with categories (TruthfulQA, MMLU): the change of each, by effect, and which got better or
-worse; categories of fewer than 5 questions are pooled. Without --layers, figures at one layer are
-drawn where steering moves the score most; with one layer, at that one. Strength 0 is always shown
-where it was measured: changes are counted from it, where it is missing from the lowest. Intervals
+worse; categories of fewer than 5 questions are pooled. With --both_orders, of results
+made so, what answers say is told apart from their letters. Without --layers, figures at one layer
+are drawn where steering moves the score most; with one layer, at that one. Strength 0 is always
+shown where it was measured: changes are counted from it, else from the lowest. Intervals
 are 95 % bootstrap intervals over questions, of changes paired question by question; fewer than 5
 questions have none.
 
@@ -129,11 +130,12 @@ def draw(args: argparse.Namespace, plans: Sequence[Plan], album: Album[Pen]) -> 
 
 def report(args: argparse.Namespace, plans: Sequence[Plan]) -> str:
     """The tables to be printed, and what one must know to read them."""
-    from utils.scores.score_report import answers_report, score_report
+    from utils.scores.score_report import answers_report, orders_report, score_report
 
     parts = []
     for each in plans:
         parts.append(score_report(each.test, each.subjects, each.base.unit))
+        parts.append(orders_report(each.subjects))
         if args.summary:
             parts.append(answers_report(each.test, each.answered, each.base.unit))
         for subject in each.subjects:

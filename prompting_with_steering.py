@@ -11,6 +11,9 @@ stream's median length, which means the same at every layer and model.
   --type truthful_qa, mmlu (with --mmlu_full: all of it)   as ab, right against wrong
   --type bundled_misconceptions, bundled_knowledge   this project's own small stand-ins for them
 
+With --both_orders every question is also asked with its choices exchanged, in the same pass: its
+score is the mean of both, and the table tells what answers say from their letters.
+
 Full:   ./prompting_with_steering.py --type ab --layers 0-29 --doses -0.2 0 0.2
 Quick:  ./prompting_with_steering.py --type ab --layers 12 --multipliers -1 0 1 \\
             --behaviors sycophancy --limit 8
@@ -34,7 +37,9 @@ from typing import TYPE_CHECKING, Any
 import behaviors
 from utils.cli import arguments, flag_values, script
 from utils.cli.vector_choice import check_vectors, load_vectors, of_a_try, steered_layers
-from utils.data.evaluation import TESTS, read_results
+from utils.data.evaluation import TESTS, LetterTest, Test, read_results
+from utils.data.items import ABItem, OpenItem
+from utils.data.orders import Asked, ask_in_both_orders, question_count
 from utils.errors import UserError
 from utils.files.paths import Paths
 from utils.models.choice import ModelChoice, ModelShape
@@ -87,6 +92,16 @@ def inputs_of_model(choice: ModelChoice, weights: str, args: argparse.Namespace)
     return {"model": choice.label, "weights": weights, "dtype": dtype}
 
 
+def questions_of(
+    args: argparse.Namespace, test: Test, behavior: str, paths: Paths
+) -> Asked[ABItem] | Asked[OpenItem]:
+    """The questions of a test as they are asked."""
+    if isinstance(test, LetterTest):
+        items = test.load(paths, behavior, args.limit)
+        return ask_in_both_orders(items) if args.both_orders else Asked(items)
+    return Asked(test.load(paths, behavior, args.limit))
+
+
 def plan(
     args: argparse.Namespace, choice: ModelChoice, shape: ModelShape
 ) -> tuple[list[Sweep], PromptSource]:
@@ -101,7 +116,7 @@ def plan(
     system_prompts = {b.id: b.system_prompt(args.system_prompt) for b in chosen}
     variant = arguments.variant_of(args, choice)
     test = TESTS[variant.type]
-    items = {b.id: test.load(paths, b.id, args.limit) for b in chosen}
+    asked = {b.id: questions_of(args, test, b.id, paths) for b in chosen}
     steered = layers if any(strengths or []) else []
     weights = functools.cache(lambda: weights_fingerprint(choice))
     vectors = {
@@ -119,9 +134,10 @@ def plan(
     answer = args.max_new_tokens if test.free_text else None
     for behavior in (b.id for b in chosen):
         check_vectors(args, vectors[behavior], now)
-        questions = items[behavior]
+        questions = asked[behavior].items
         make = functools.partial(test.prompts, questions)
-        wanted = Wanted(test.type, questions, test.data(paths, behavior), make, answer)
+        data, numbers = test.data(paths, behavior), asked[behavior].numbers
+        wanted = Wanted(test.type, questions, data, make, answer, numbers)
         system_prompt = system_prompts[behavior]
         inputs = model_inputs | {
             "template": source.fingerprint(system_prompt),
@@ -137,7 +153,8 @@ def plan(
             prompts=prompts,
             vectors=vectors[behavior],
             cells=[(layer, strength) for layer in layers for strength in strengths or []],
-            inputs=inputs | said,
+            inputs=inputs | said | asked[behavior].inputs,
+            told=asked[behavior].told("questions"),
         )
         sweep.find_pending(paths, overwrite=args.overwrite)
         sweeps.append(sweep)
@@ -215,6 +232,8 @@ def report(sweeps: list[Sweep], paths: Paths, answers: int, written: list[Path])
         places = {sweep.path(cell, paths) for cell in sweep.cells}
         made = len(places & set(written))
         print(f"{sweep.behavior}: {len(places)} cells, {made} of them made now")
+        if sweep.told:
+            print(f"  {sweep.told}")
         if sweep.near_ties:
             print(
                 f"  in {sweep.near_ties} answers two tokens were within rounding of each other: "
@@ -224,11 +243,12 @@ def report(sweeps: list[Sweep], paths: Paths, answers: int, written: list[Path])
             print(f"  {sweep.rounding}")
         if sweep.alone:
             print(f"  {sweep.alone} of {sweep.computed} cells computed alone (slow)")
-        beyond = test.beyond_ab([item.row for item in sweep.items])
+        rows = [item.row for item in sweep.items]
+        beyond = test.beyond_ab(rows)
         if beyond:
             print(
-                f"  {beyond} of {len(sweep.items)} questions have a matching letter beyond A and B "
-                "and count 0\n  (plot_results.py --without_beyond_ab leaves them out)"
+                f"  {beyond} of {question_count(rows)} questions have a matching letter beyond A "
+                "and B and count 0\n  (plot_results.py --without_beyond_ab leaves them out)"
             )
     if not test.judged:
         from utils.scores.sweep_report import changes_table

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from running import ROOT
 
 from utils.data.evaluation import LETTER_TESTS
-from utils.data.items import ABItem, load_ab_items, split_choices
-from utils.data.orders import both_orders, exchanged, why_kept
+from utils.data.items import ABFields, ABItem, Items, load_ab_items, split_choices
+from utils.data.orders import (
+    Asked,
+    ask_in_both_orders,
+    both_orders,
+    exchanged,
+    question_count,
+    question_means,
+    why_kept,
+)
+from utils.errors import UserError
 from utils.files.paths import Paths
 
 PATHS = Paths(ROOT, ROOT / "datasets")
@@ -93,3 +103,55 @@ def test_an_answer_beyond_b_is_kept() -> None:
 @pytest.mark.parametrize("text", ["Plan B works for me", "Vitamin C and A are fine.", "The second"])
 def test_a_letter_that_names_no_choice_is_no_reason(text: str) -> None:
     assert why_kept(item(f"Q\n(A) {text}\n(B) no")) is None or " and " in text
+
+
+# ---------------------------------------------------------------- questions as they are asked
+
+
+def test_the_row_of_an_exchanged_question_says_what_is_asked() -> None:
+    names = ABFields("prompt", "correct", "incorrect", extra=("category",))
+    text = "Q\n(A) yes\n(B) no"
+    row = {"prompt": text, "correct": " (A) yes", "incorrect": "(B)", "category": "(A)"}
+    turned = exchanged(ABItem(text, "A", "B", row, names))
+    assert turned.row == {
+        "prompt": "Q\n(A) no\n(B) yes",
+        "correct": " (B) yes",
+        "incorrect": "(A)",
+        "category": "(A)",
+    }
+    assert exchanged(turned) == ABItem(text, "A", "B", row, names)
+
+
+def test_questions_are_asked_in_pairs_and_those_kept_once() -> None:
+    texts = ["Q\n(A) a\n(B) b", "no choices", "R\n(A) c\n(B) d"]
+    asked = ask_in_both_orders(Items(map(item, texts), "hash"))
+    orders = ["published", "exchanged", "published", "published", "exchanged"]
+    assert [i.row["order"] for i in asked.items] == orders
+    assert asked.numbers == [1, 1, 2, 3, 3] and asked.items.sha256 == "hash"
+    assert [i.question for i in asked.items][::2] == [texts[0], "no choices", "R\n(A) d\n(B) c"]
+    assert asked.inputs == {"both_orders": {"kept": [2]}}
+    told = "1 of 3 things in the published order only (item 2: its choices are not lines"
+    assert asked.told("things").startswith(told)
+    assert ask_in_both_orders(Items([item(texts[0])], "")).told("things") == (
+        "all 1 things in both orders"
+    )
+    assert Asked(asked.items).told("things") == ""
+
+
+ONE, OTHER = {"order": "published"}, {"order": "exchanged"}
+
+
+def test_a_question_counts_once_however_often_it_is_asked() -> None:
+    rows = [ONE, OTHER, ONE, {}, OTHER]
+    means = question_means(np.array([1.0, 3.0, 5.0, np.nan, 1.0]), rows)
+    assert np.array_equal(means, [2.0, 5.0, np.nan], equal_nan=True)
+    assert question_count(rows) == 3
+    plain = np.array([0.1, 0.2])
+    assert question_means(plain, [{}, {}]) is plain
+
+
+@pytest.mark.parametrize("rows", [[OTHER], [ONE, OTHER, OTHER], [ONE, {"order": "turned"}]])
+def test_an_order_that_cannot_be_is_refused(rows: list[dict[str, object]]) -> None:
+    fields = {"answer_matching_behavior": "(A)", "a_prob": 0.5, "b_prob": 0.5}
+    with pytest.raises(UserError, match=rf"file, row {len(rows)}: no question stands before it"):
+        LETTER_TESTS["ab"].scores([row | fields for row in rows], "file")

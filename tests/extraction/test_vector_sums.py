@@ -243,6 +243,6 @@ def test_pairs_that_were_summed_twice_make_no_vector(paths: Paths) -> None:
     for rank in range(2):
         run(paths.vector_progress("calm", "tiny", rank), None, slice(None))
     found = AllSums(paths.all_vector_progress("calm", "tiny"), kind_of(None))
-    job = generate_vectors.Job("calm", cast(Any, [None] * sum(SIZES)), [], [0, 1], {})
+    job = generate_vectors.Job("calm", "tiny", cast(Any, [None] * sum(SIZES)), [], [0, 1], {})
     with pytest.raises(UserError, match="summed twice"):
-        generate_vectors.write(job, found, "tiny", paths, argparse.Namespace())
+        generate_vectors.write(job, found, paths, argparse.Namespace())

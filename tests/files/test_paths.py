@@ -219,6 +219,19 @@ def test_every_name_is_read_back_as_it_was_and_no_two_are_the_same() -> None:
     assert len(set(written)) == len(names)
 
 
+def test_a_name_of_both_orders_is_read_back_and_is_never_that_of_one() -> None:
+    # a model whose own name ends so is refused before it has any result
+    for name in many_names()[::199]:
+        both = varied(name, both_orders=True)
+        plain = name.filename()
+        assert both.filename() == f"{plain.removesuffix('.json')}_both_orders.json"
+        assert ResultName.parse(both.filename()) == both != name == ResultName.parse(plain)
+        assert discover_variants(name.variant.plain(), [both]) == []
+        assert discover_variants(both.variant.plain(), [name]) == []
+        assert cells_of(name.variant, [both]) == set()
+    assert varied(LLAMA, both_orders=True).variant.stem(0).endswith("_model_size=7b_both_orders")
+
+
 @pytest.mark.parametrize(
     "foreign",
     [

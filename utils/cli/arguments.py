@@ -17,10 +17,10 @@ from utils.cli.flag_values import (
     positive_int,
     strengths,
 )
-from utils.data.evaluation import MMLU_FULL, TESTS
+from utils.data.evaluation import LETTER_TESTS, MMLU_FULL, TESTS
 from utils.errors import UserError
 from utils.files.file_system import check_root
-from utils.files.paths import REPOSITORY, Paths, Variant
+from utils.files.paths import BOTH_ORDERS, REPOSITORY, Paths, Variant
 from utils.models import labels
 from utils.models.choice import ModelChoice, ModelShape, check_access, choose_model, read_shape
 from utils.text.listing import numbered
@@ -181,6 +181,10 @@ def add_limit_argument(parser: argparse.ArgumentParser, help: str) -> None:
     )
 
 
+def add_both_orders_argument(group: argparse._ActionsContainer, help: str) -> None:
+    group.add_argument("--both_orders", action="store_true", help=help)
+
+
 def add_type_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--type",
@@ -230,16 +234,32 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="finetuned weights to load into the model",
     )
+    add_both_orders_argument(
+        group,
+        "every question also with its choices exchanged: scores are the mean of both orders, and "
+        "what answers say is told apart from their letters",
+    )
 
 
 def variant_of(args: argparse.Namespace, choice: ModelChoice) -> Variant:
-    """What the results of this command line have in common (the weights' part is the model's)."""
+    """What the results of this command line have in common (the weights' part is the model's).
+
+    Raises:
+        UserError: both orders of a test that has no choices.
+    """
+    kind = test_type(args)
+    if args.both_orders and TESTS[kind].free_text:
+        raise UserError(
+            f"--both_orders exchanges the choices (A) and (B); --type {kind} has none. It goes "
+            f"with --type {', '.join(LETTER_TESTS)}"
+        )
     return Variant(
-        type=test_type(args),
+        type=kind,
         system_prompt=args.system_prompt,
         override_vector=args.override_vector,
         override_vector_model=labels.last_part(args.override_vector_model),
         limit=args.limit,
+        both_orders=args.both_orders,
         unit=strengths(args)[0],
         **choice.result_parts(),
     )
@@ -269,7 +289,7 @@ def get_model(args: argparse.Namespace) -> tuple[ModelChoice, ModelShape]:
     """The model named on the command line and what is known of it without loading it.
 
     Raises:
-        UserError: see :mod:`utils.models.choice`.
+        UserError: see :mod:`utils.models.choice`; or a name that says what only a flag may.
     """
     weights = getattr(args, "override_model_weights_path", None)
     keep = not getattr(args, "no_model_cache", False)
@@ -277,6 +297,12 @@ def get_model(args: argparse.Namespace) -> tuple[ModelChoice, ModelShape]:
         args.model, args.model_size, args.use_base_model, weights, keep_converted=keep
     )
     check_access(choice)
+    named = {choice.label, *map(str, choice.result_parts().values())}
+    if taken := [name for name in named if name.endswith(BOTH_ORDERS)]:
+        raise UserError(
+            f"{taken[0]}: names that end in {BOTH_ORDERS} are those of what --both_orders makes; "
+            "give the folder or file another name"
+        )
     return choice, read_shape(choice)
 
 

@@ -10,7 +10,7 @@ from utils.cli import commands
 from utils.cli.arguments import test_type
 from utils.files.paths import Paths, Variant
 from utils.files.subsets import ranges
-from utils.models.labels import model_of
+from utils.models.labels import Label, model_of
 from utils.scores.cells import Selection
 from utils.text.listing import numbered, shortened
 from utils.weights.named import BUNDLED, find_label
@@ -26,7 +26,7 @@ def _model_flags(variant: Variant) -> str:
         named = find_label(label)
         flags = f"--model {named.name if named else shlex.quote(label)}"
     flags += " --use_base_model" if base else ""
-    return flags if variant.limit is None else f"{flags} --limit {variant.limit}"
+    return flags + Label("", variant.both_orders, variant.limit).flags
 
 
 def take_only_model(args: argparse.Namespace, ids: Iterable[str], paths: Paths) -> str | None:
@@ -46,7 +46,7 @@ def take_only_model(args: argparse.Namespace, ids: Iterable[str], paths: Paths) 
     models = {
         Variant(kind, model=v.model, model_size=v.model_size, use_base_model=v.use_base_model)
         for v in _variants(ids, kind, paths)
-        if v.limit == args.limit
+        if (v.limit, v.both_orders) == (args.limit, args.both_orders)
     }
     if len(models) != 1 or (only := models.pop()).model == BUNDLED.label:
         return None
@@ -71,8 +71,8 @@ def nothing_message(
         ids: the behaviours that were looked for.
         paths: where.
     """
-    limit = "" if args.limit is None else f" and --limit {args.limit}"
-    text = f"no results of type {args.type} for {label}{limit} in {paths.artifacts / 'results'}"
+    asked = Label("", args.both_orders, args.limit).flags.replace(" --", " and --")
+    text = f"no results of type {args.type} for {label}{asked} in {paths.artifacts / 'results'}"
     found = _variants(ids, base.type, paths)
     others = sorted({_model_flags(variant) for variant in found} - {_model_flags(base)})
     if others:
@@ -80,7 +80,7 @@ def nothing_message(
     where = commands.model_flags(args) + commands.folder_flags(args)
     return (
         f"{text}\nMake them with: ./prompting_with_steering.py --type {args.type} --layers ... "
-        f"--multipliers -1 0 1{where}"
+        f"--multipliers -1 0 1{' --both_orders' if args.both_orders else ''}{where}"
     )
 
 
@@ -167,4 +167,5 @@ def _variant_flags(args: argparse.Namespace) -> str:
     flags = ("system_prompt", "override_vector", "override_vector_model")
     shown = [(f, getattr(args, f)) for f in (*flags, "override_model_weights_path", "limit")]
     full = " --mmlu_full" if args.mmlu_full else ""
+    full += " --both_orders" if args.both_orders else ""
     return full + "".join(f" --{flag} {value}" for flag, value in shown if value is not None)

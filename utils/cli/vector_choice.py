@@ -142,16 +142,17 @@ def check_vectors(
 def _command(args: argparse.Namespace, behavior: str, source: int, label: str, paths: Paths) -> str:
     """What makes a vector, from what there is."""
     folders = commands.folder_flags(args)
-    tried = args.limit is not None and label.endswith(f"_limit={args.limit}")
-    limit = f" --limit {args.limit}" if tried else ""
-    command = f"./normalize_vectors.py{limit}{folders}"
+    made = labels.split_label(label)
+    flags = made._replace(limit=made.limit if made.limit == args.limit else None).flags
+    command = f"./normalize_vectors.py{flags}{folders}"
     if paths.vector(behavior, source, label, normalized=False).exists():
         return command
     model = commands.model_flags(args)
     if args.override_vector_model is not None:
-        model = f" --model {args.override_vector_model}"
+        name = args.override_vector_model
+        model = f" --model {made.model if made.both_orders else name}"
     generate = f"./generate_vectors.py --behaviors {behavior} --layers {source}{model}"
-    return f"{generate}{limit}{folders} && {command}"
+    return f"{generate}{flags}{folders} && {command}"
 
 
 def _no_dose(

@@ -27,6 +27,16 @@ class Items(list[T]):
 
 
 @dataclass(frozen=True)
+class ABFields:
+    """The names of the fields that one kind of A/B file uses."""
+
+    question: str = "question"
+    matching: str = "answer_matching_behavior"
+    other: str = "answer_not_matching_behavior"
+    extra: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ABItem:
     """One question with two answers that differ only in the letter.
 
@@ -35,12 +45,14 @@ class ABItem:
         matching: letter of the answer that shows the behaviour (or is correct).
         other: letter of the answer that does not.
         row: the item's own fields as they go into a result row.
+        names: what the fields of ``row`` are called.
     """
 
     question: str
     matching: str
     other: str
     row: Mapping[str, object]
+    names: ABFields = ABFields()
 
 
 @dataclass(frozen=True)
@@ -56,20 +68,17 @@ class OpenItem:
     row: Mapping[str, object]
 
 
-@dataclass(frozen=True)
-class ABFields:
-    """The names of the fields that one kind of A/B file uses."""
-
-    question: str = "question"
-    matching: str = "answer_matching_behavior"
-    other: str = "answer_not_matching_behavior"
-    extra: tuple[str, ...] = ()
-
-
 def answer_letter(answer: object) -> str | None:
     """The letter of an answer such as ``"(A)"`` or ``" (B) Yes"``; ``None`` if it has none."""
     match = _LETTER.match(answer) if isinstance(answer, str) else None
     return match[1] if match else None
+
+
+def with_letter(answer: str, letter: str) -> str:
+    """An answer behind another letter; everything else in it stays."""
+    match = _LETTER.match(answer)
+    assert match is not None, answer
+    return f"{answer[: match.start(1)]}{letter}{answer[match.end(1) :]}"
 
 
 def load_rows(path: Path, *, made_by: str) -> Items[dict[str, Any]]:
@@ -130,7 +139,7 @@ def _checked_item(row: dict[str, Any], names: ABFields, where: str) -> ABItem:
     if matching == other:
         raise UserError(f"{where}: both answers are ({matching})")
     assert matching is not None and other is not None
-    return ABItem(question, matching, other, kept)
+    return ABItem(question, matching, other, kept, names)
 
 
 def load_open_items(path: Path, *, made_by: str, limit: int | None = None) -> Items[OpenItem]:

@@ -20,6 +20,7 @@ from utils.data.items import (
     load_ab_items,
     load_open_items,
 )
+from utils.data.orders import LETTERS, ORDER, is_exchanged, question_means
 from utils.data.rows import LetterRow, Row
 from utils.errors import UserError
 from utils.files.paths import Paths
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from utils.prompts.format import LetterPrompt, OpenPrompt, PromptFormat
-
-LETTERS = ("A", "B")
 
 
 @dataclass(frozen=True)
@@ -135,14 +134,19 @@ class LetterTest(KindOfTest):
         question = {"question": item[self.fields.question]}
         answers = {name: item[name] for name in (self.fields.matching, self.fields.other)}
         extra = {name: item[name] for name in self.fields.extra}
+        extra |= {ORDER: item[ORDER]} if ORDER in item else {}
         row = question | answers | {"a_prob": a_prob, "b_prob": b_prob} | extra
         return cast(LetterRow, row)
 
     def scores(self, rows: Sequence[Row], where: str) -> NDArray[np.float64]:
-        """P(matching) / (P(A) + P(B)) of every row, shape (rows,).
+        """P(matching) / (P(A) + P(B)) of every question, the mean of both orders if it has both.
+
+        Returns:
+            Shape (questions,).
 
         Raises:
-            UserError: a row without the fields or with values that are no probabilities.
+            UserError: a row without the fields, with values that are no probabilities, or in the
+                exchanged order without the published one.
         """
         # numpy, which --help does without
         import numpy as np
@@ -159,12 +163,15 @@ class LetterTest(KindOfTest):
             if not (0 <= a <= 1 and 0 <= b <= 1):
                 raise UserError(f"{where}, row {number}: {a} and {b} are no probabilities")
             values.append(matching_share(a, b, letter))
-        return np.array(values, dtype=np.float64)
+        try:
+            return question_means(np.array(values, dtype=np.float64), rows)
+        except ValueError as error:
+            raise UserError(f"{where}, {error}") from error
 
     def categories(self, rows: Sequence[Row]) -> list[str] | None:
         if "category" not in self.fields.extra:
             return None
-        return [str(row.get("category", "")) for row in rows]
+        return [str(row.get("category", "")) for row in rows if not is_exchanged(row)]
 
     def letters(self, rows: Sequence[Row]) -> list[str | None]:
         return [answer_letter(row[self.fields.matching]) for row in rows]

@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from utils.data.items import ABItem, choice_spans
+from utils.data.items import ABItem, Items, choice_spans, with_letter
+from utils.data.rows import Row
+from utils.text.listing import shortened
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
 LETTERS = ("A", "B")
+ORDER = "order"
+"""The field of a row that says in which order its question was asked."""
+PUBLISHED, EXCHANGED = ORDERS = ("published", "exchanged")
 # Texts that mean something else, or nothing, at the other letter.
 _NAMES_A_PLACE = re.compile(
     r"\([A-Z]\)"
@@ -63,6 +74,8 @@ def why_kept(item: ABItem) -> str | None:
 def exchanged(item: ABItem) -> ABItem:
     """A question with the texts of its choices exchanged, and the letters of its answers.
 
+    The fields of its row say the same.
+
     Raises:
         ValueError: it has to be kept, see :func:`why_kept`.
     """
@@ -72,7 +85,11 @@ def exchanged(item: ABItem) -> ABItem:
     question = item.question
     (a, b), (c, d) = (_text(question, span) for span in choice_spans(question))
     turned = question[:a] + question[c:d] + question[b:c] + question[a:b] + question[d:]
-    return replace(item, question=turned, matching=item.other, other=item.matching)
+    letters = {item.names.matching: item.other, item.names.other: item.matching}
+    row = dict(item.row)
+    row |= {name: with_letter(str(row[name]), x) for name, x in letters.items() if name in row}
+    row |= {item.names.question: turned} if item.names.question in row else {}
+    return replace(item, question=turned, matching=item.other, other=item.matching, row=row)
 
 
 def both_orders(items: Sequence[ABItem]) -> tuple[list[ABItem | None], list[Kept]]:
@@ -81,6 +98,85 @@ def both_orders(items: Sequence[ABItem]) -> tuple[list[ABItem | None], list[Kept
     kept = [Kept(n, reason) for n, reason in enumerate(reasons, 1) if reason is not None]
     pairs = zip(items, reasons, strict=True)
     return [exchanged(item) if reason is None else None for item, reason in pairs], kept
+
+
+@dataclass(frozen=True)
+class Asked(Generic[T]):
+    """The questions of a file as they are put to a model.
+
+    Attributes:
+        items: one for each prompt; in both orders an exchanged question directly follows its
+            published form.
+        numbers: which question of the file each is, counted from 1; ``None``: one after another.
+        kept: those asked in their published order only, of both orders.
+        inputs: what the record of a result is to say of the orders.
+    """
+
+    items: Items[T]
+    numbers: Sequence[int] | None = None
+    kept: Sequence[Kept] = ()
+    inputs: dict[str, Any] = field(default_factory=dict)
+
+    def told(self, what: str) -> str:
+        """How many were kept and why, for people; empty for questions asked once.
+
+        Args:
+            what: the plural of what is asked.
+        """
+        if self.numbers is None:
+            return ""
+        count = len(set(self.numbers))
+        if not self.kept:
+            return f"all {count} {what} in both orders"
+        reasons = shortened((f"item {k.number}: {k.reason}" for k in self.kept), "; ")
+        return f"{len(self.kept)} of {count} {what} in the published order only ({reasons})"
+
+
+def ask_in_both_orders(items: Items[ABItem]) -> Asked[ABItem]:
+    """Every question, directly followed by its exchanged form where it has one."""
+    turned, kept = both_orders(items)
+    found, numbers = [], []
+    for number, forms in enumerate(zip(items, turned, strict=True), 1):
+        for form, order in zip(forms, ORDERS, strict=True):
+            if form is not None:
+                found.append(replace(form, row=dict(form.row) | {ORDER: order}))
+                numbers.append(number)
+    inputs = {"both_orders": {"kept": [k.number for k in kept]}}
+    return Asked(Items(found, items.sha256), numbers, kept, inputs)
+
+
+def is_exchanged(row: Row) -> bool:
+    """Whether a row is of the exchanged order; a row that does not say is of the published one."""
+    return row.get(ORDER) == EXCHANGED
+
+
+def question_count(rows: Sequence[Row]) -> int:
+    """How many questions some rows are of."""
+    return sum(not is_exchanged(row) for row in rows)
+
+
+def question_means(values: NDArray[np.float64], rows: Sequence[Row]) -> NDArray[np.float64]:
+    """The mean of each question over the orders that it was asked in, shape (questions,).
+
+    Args:
+        values: one for each row.
+        rows: an exchanged one directly follows the published one of its question.
+
+    Raises:
+        ValueError: a row of an order that is none, or exchanged without its published form.
+    """
+    # --help does without it
+    import numpy as np
+
+    second = np.array([is_exchanged(row) for row in rows], dtype=bool)
+    alone = second & np.concatenate([[True], second[:-1]])
+    for number, row in enumerate(rows, 1):
+        if row.get(ORDER, PUBLISHED) not in ORDERS or alone[number - 1]:
+            raise ValueError(f"row {number}: no question stands before it in the published order")
+    if not second.any():
+        return values
+    question = np.cumsum(~second) - 1
+    return np.bincount(question, weights=values) / np.bincount(question)
 
 
 def _text(question: str, span: tuple[str, int, int]) -> tuple[int, int]:

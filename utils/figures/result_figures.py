@@ -54,7 +54,12 @@ class Figures:
         kind += "" if self.unit == MULTIPLIER else f"_{self.unit}s"
         return f"{kind}_{variant.stem(layer)}"
 
-    def _note(self, shown: Sequence[Estimate], layer: int | None = None) -> str:
+    def _note(
+        self,
+        shown: Sequence[Estimate],
+        layer: int | None = None,
+        missing_are: str = "without a score",
+    ) -> str:
         """Model, layer and number of questions, with a score and without, of every figure."""
         totals = _range([e.n + e.missing for e in shown])
         parts = [model_name(self.base), f"{totals} questions"]
@@ -62,7 +67,9 @@ class Figures:
         if layer is not None:
             parts.insert(1, f"layer {layer}")
         if any(missing):
-            parts[-1] += f", {_range(missing)} of them without a score"
+            parts[-1] += f", {_range(missing)} of them {missing_are}"
+        if self.base.both_orders:
+            parts.append("both orders of the choices")
         parts.append("95 % intervals over questions, of changes paired")
         return "; ".join(parts)
 
@@ -191,6 +198,18 @@ class Figures:
             path = self.paths.figure(self._stem("LAYER_SWEEPS", shown[0][1].variant))
             line_figure(panels, path, title=self._title(""), note=self._note([e for _, e in rows]))
             write_numbers(path, text_table(["behavior", "layer", self.unit, self.other], rows))
+
+    def orders(self, behavior: Behavior, table: ScoreTable, layer: int) -> None:
+        """What answers say and their letters told apart, against strength at one layer."""
+        panels, rows = self.panels.effects(table, layer)
+        if not panels:
+            return
+        path = self.paths.figure(self._stem("orders", table.variant, layer), behavior.id)
+        title = self._title(f"{behavior.name}, layer {layer}")
+        note = self._note([e for _, e in rows], layer, "in one order only")
+        note += ". Content: towards the matching answer; letter: towards (A)"
+        stacked_figure(panels, path, title=title, note=note)
+        write_numbers(path, text_table(["effect", self.unit, self.other, "quantity"], rows))
 
     def categories(self, behavior: Behavior, table: ScoreTable, layer: int) -> None:
         """Change of every category at one layer, a point per strength; better, worse or same."""

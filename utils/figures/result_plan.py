@@ -136,6 +136,14 @@ class Plan:
                 lambda pen: pen.figures.multipliers(pen.named(behavior), tables, at),
                 layer=at,
             )
+            if table.effects:
+                add(
+                    "orders",
+                    subject.plain,
+                    lambda pen: pen.figures.orders(pen.named(behavior), table, at),
+                    layer=at,
+                    of=table.variant,
+                )
             if table.categories is not None:
                 add(
                     "categories",

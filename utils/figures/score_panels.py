@@ -17,7 +17,10 @@ from utils.stats import Estimate
 from utils.text.numbers import signed
 
 Rows = list[tuple[list[str], Estimate]]
-SCORE, CHANGE = "score", "change"
+SCORE, CHANGE, EFFECT = "score", "change", "effect"
+EFFECTS = ("content", "letter")
+# At one half, a probability changes by a fourth as much.
+LOGITS = 0.2
 LEVEL_HEIGHT, SHARE_HEIGHT = 0.55, 0.35
 FEW_TICKS = 7
 # From the strongest on; grey is no steering.
@@ -208,6 +211,29 @@ class ScorePanels:
             panel.x_ticks = ticks if len(ticks) <= FEW_TICKS else []
         shown[0].second = second_axis(tables, layer)
         return shown, rows
+
+    def effects(self, table: ScoreTable, layer: int) -> tuple[list[Panel], Rows]:
+        """Content and letter effect against strength at one layer: their changes, and they."""
+        base = table.base(layer)
+        cells = sorted(cell for cell in table.effects if cell[0] == layer)
+        starts = {EFFECT: None} if base is None or len(cells) < 2 else {CHANGE: base, EFFECT: None}
+        rows: Rows = []
+        panels = []
+        for quantity, start in starts.items():
+            lines = []
+            for name in EFFECTS:
+                found = known((cell[1], table.effect(name, cell, start)) for cell in cells)
+                lines.append(line_of(name, found))
+                rows += [
+                    ([name, *strength_cells(table, (layer, s)), quantity], e) for s, e in found
+                ]
+            of = f"change against {counted_from([table])}" if start else "effect"
+            panel = Panel(lines, table.variant.unit, f"{of}, logits", reference=0.0)
+            panel.least = (-LOGITS, LOGITS)
+            panel.x_ticks = [s for _, s in cells] if len(cells) <= FEW_TICKS else []
+            panels.append(panel)
+        panels[0].second = second_axis([table], layer)
+        return (panels, rows) if rows else ([], [])
 
     def level_text(self, table: ScoreTable, layers: Sequence[int]) -> str:
         """Where changes are counted from, and the share without a score, as a short text."""

@@ -22,6 +22,8 @@ _ACTIVATIONS_NAME = re.compile(rf"activations_(?:pos|neg)_({_WHOLE})_(.+)\.pt")
 
 
 MULTIPLIER, DOSE = UNITS = ("multiplier", "dose")
+BOTH_ORDERS = "_both_orders"
+"""The end of names of what was measured in both orders of the choices."""
 
 
 def other_unit(unit: str) -> str:
@@ -47,6 +49,7 @@ class Variant:
 
     Attributes:
         type: of test.
+        both_orders: every question was also asked with its choices exchanged; stands last in names.
         unit: of the strengths, ``"multiplier"`` or ``"dose"``; stands in names as their key.
     """
 
@@ -59,12 +62,13 @@ class Variant:
     model: str | None = None
     override_model_weights_path: str | None = None
     limit: int | None = None
+    both_orders: bool = False
     unit: str = MULTIPLIER
 
     def stem(self, layer: int | None = None) -> str:
         """The parts as ``key=value`` joined by ``_``, behind the layer where one is given."""
-        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "unit"}
-        return _joined({"layer": layer} | parts)
+        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NO_KEYS}
+        return _joined({"layer": layer} | parts) + (BOTH_ORDERS if self.both_orders else "")
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -106,10 +110,12 @@ class ResultName:
         found |= {key: int(found[key]) for key in _COUNTS if key in found}
         if "use_base_model" in found:
             found["use_base_model"] = found["use_base_model"] == "True"
+        found["both_orders"] = "both_orders" in found
         name = cls(int(layer), float(strength), behavior, Variant(**found))
         return name if name.filename() == filename else None
 
 
+_NO_KEYS = ("both_orders", "unit")
 OVERRIDES = (
     "system_prompt",
     "override_vector",
@@ -135,11 +141,12 @@ def _result_pattern() -> re.Pattern[str]:
     optional = [
         rf"(?:_{field.name}=(?P<{field.name}>{patterns.get(field.name, '.+?')}))?"
         for field in fields(Variant)
-        if field.name not in ("type", "unit")
+        if field.name not in ("type", *_NO_KEYS)
     ]
     return re.compile(
         rf"results_layer=(?P<layer>{_WHOLE})_(?P<unit>{'|'.join(UNITS)})=(?P<strength>{strength})"
-        rf"_behavior=(?P<behavior>[^=]+?)_type=(?P<type>[^=]+?){''.join(optional)}\.json"
+        rf"_behavior=(?P<behavior>[^=]+?)_type=(?P<type>[^=]+?){''.join(optional)}"
+        rf"(?P<both_orders>{BOTH_ORDERS})?\.json"
     )
 
 

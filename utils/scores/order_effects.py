@@ -14,9 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from utils.data.orders import is_exchanged
+from utils.data.rows import Row
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +30,8 @@ class OrderEffects:
     """The effects of every question under one strength.
 
     Attributes:
-        content, letter: in logits, shape (questions,); NaN where a probability is 0.
+        content, letter: in logits, shape (questions,); NaN where a probability is 0, or the
+            question was asked in one order only.
     """
 
     content: Floats
@@ -55,6 +60,24 @@ def order_effects(published: Floats, exchanged: Floats, matching: Sequence[str])
     sign = np.where(np.array(matching) == "A", 1.0, -1.0)
     first, second = _difference(published), _difference(exchanged)
     return OrderEffects(sign * (first - second) / 2, (first + second) / 2)
+
+
+def effects_of_rows(rows: Sequence[Row], letters: Sequence[str | None]) -> OrderEffects:
+    """The effects of every question of a result that its test has scored.
+
+    Args:
+        rows: an exchanged one directly follows the published one of its question.
+        letters: the matching letter of every row.
+    """
+    first = [i for i, row in enumerate(rows) if not is_exchanged(row)]
+    has_both = [i + 1 < len(rows) and is_exchanged(rows[i + 1]) for i in first]
+    paired = [i for i, both in zip(first, has_both, strict=True) if both]
+    read = np.array([[row["a_prob"], row["b_prob"]] for row in rows], dtype=np.float64)
+    matching = [cast(str, letters[i]) for i in paired]
+    found = order_effects(read[paired], read[[i + 1 for i in paired]], matching)
+    content, letter = np.full((2, len(first)), np.nan)
+    content[has_both], letter[has_both] = found.content, found.letter
+    return OrderEffects(content, letter)
 
 
 def letter_share(steered: OrderEffects, unsteered: OrderEffects) -> float:

@@ -44,6 +44,32 @@ def score_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
     return "\n".join([text, *unscored, *([BEST] if several else [])])
 
 
+def orders_report(subjects: Sequence[Subject]) -> str:
+    """What changed of content and letter, a row a behaviour at its best layer; or nothing.
+
+    From the lowest strength to the highest; the last column is the share of questions in which
+    one content wins in both orders, without steering and at these two.
+    """
+    rows = []
+    for subject in subjects:
+        table, top = subject.tables[0], subject.top
+        if top is None or not table.variant.both_orders:
+            continue
+        low, high = ((top[0], table.swept_strengths[i]) for i in (0, -1))
+        effects = [table.effect(name, high, low) for name in ("content", "letter")]
+        share = table.letter_share(high, low)
+        cells = ["-" if e is None else _with_interval(e, 2) for e in effects]
+        cells.append("-" if share is None else f"{share:.2f}")
+        consistent = [table.effect("consistent", c) for c in ((top[0], 0.0), low, high)]
+        cells.append(" ".join("-" if e is None else f"{e.mean:.2f}" for e in consistent))
+        rows.append([subject.behavior.id, *cells])
+    if not rows:
+        return ""
+    header = ["behaviour", "content [95 %]", "letter [95 %]", "letter share", "consistent"]
+    title = "change in logits; consistent: unsteered, lowest, highest"
+    return plain_table(header, rows, title=title)
+
+
 def answers_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
     """What of open-ended answers needs no judge, a row a behaviour at one layer.
 
@@ -71,6 +97,6 @@ def _texts(shares: Mapping[str, float]) -> list[str]:
     return [f"{100 * shares['ends']:.0f}", f"{100 * shares['loops']:.0f}", f"{shares['words']:.0f}"]
 
 
-def _with_interval(e: Estimate) -> str:
-    interval = true_minus(f" [{e.low:+.3f}, {e.high:+.3f}]") if e.has_interval else " [-]"
-    return true_minus(f"{e.mean:+.3f}") + interval
+def _with_interval(e: Estimate, digits: int = 3) -> str:
+    mean, low, high = (f"{value:+.{digits}f}" for value in (e.mean, e.low, e.high))
+    return true_minus(f"{mean} [{low}, {high}]") if e.has_interval else true_minus(mean) + " [-]"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.data.kinds_of_test import Test
+from utils.data.orders import question_count, question_means
 from utils.data.rows import Row
 from utils.scores.loops import find_loop
 from utils.scores.tables import ScoreTable, extremes, variant_label
@@ -46,6 +47,20 @@ FIELDS = (
     "loops",
     "words",
 )
+UNKNOWN = "-"
+# Behind the others, where any row is of both orders.
+ORDER_FIELDS = (
+    "exchanged",
+    *(
+        f"{effect}_{part}"
+        for effect in ("content", "letter")
+        for part in ("change", "low95", "high95")
+    ),
+    "letter_share",
+    "consistent_negative",
+    "consistent_zero",
+    "consistent_positive",
+)
 
 
 def summary_rows(behavior: str, test: Test, table: ScoreTable) -> list[dict[str, str]]:
@@ -65,7 +80,7 @@ def _row(behavior: str, test: Test, table: ScoreTable, layer: int) -> dict[str, 
         "type": test.type,
         "variant": variant_label(table.variant),
         "layer": str(layer),
-        "questions": str(len(next(iter(rows.values())))),
+        "questions": str(question_count(next(iter(rows.values())))),
         "unit": table.variant.unit,
     }
     ends = extremes(strengths)
@@ -76,6 +91,7 @@ def _row(behavior: str, test: Test, table: ScoreTable, layer: int) -> dict[str, 
     if change is not None:
         row |= _texts(("change", "change_low95", "change_high95"), change)
     row |= _text_columns(rows) if test.free_text else _letter_columns(test, rows)
+    row |= _order_columns(table, layer, ends)
     if test.judged and strengths:
         missing = {s: int(np.isnan(table.scores[layer, s]).sum()) for s in strengths}
         row["missing_scores"] = " ".join(f"{m:g}:{count}" for m, count in missing.items())
@@ -93,6 +109,26 @@ def _score_columns(column: str, table: ScoreTable, cell: tuple[int, float]) -> d
     return found
 
 
+def _order_columns(table: ScoreTable, layer: int, ends: Sequence[float]) -> dict[str, str]:
+    """Content and letter told apart: what changes of them between the extreme strengths."""
+    effects = next((e for (n, _), e in table.effects.items() if n == layer), None)
+    if effects is None:
+        return {}
+    columns = {"exchanged": str(np.count_nonzero(~np.isnan(effects.content)))}
+    if len(ends) > 1:
+        high, low = (layer, ends[-1]), (layer, ends[0])
+        for name in ("content", "letter"):
+            if (change := table.effect(name, high, low)) is not None:
+                columns |= _texts((f"{name}_change", f"{name}_low95", f"{name}_high95"), change)
+        share = table.letter_share(high, low)
+        columns |= {} if share is None else {"letter_share": f"{share:.3f}"}
+    shown = {"negative": ends[:1], "zero": [0.0], "positive": ends[-1:]}
+    for column, (strength,) in ((c, s) for c, s in shown.items() if s):
+        if (found := table.effect("consistent", (layer, strength))) is not None:
+            columns[f"consistent_{column}"] = f"{found.mean:.3f}"
+    return columns
+
+
 def _texts(names: tuple[str, str, str], e: Estimate) -> dict[str, str]:
     ends = (f"{e.low:.4f}", f"{e.high:.4f}") if e.has_interval else ("", "")
     return dict(zip(names, (f"{e.mean:.4f}", *ends), strict=True))
@@ -105,9 +141,10 @@ def probabilities(row: Row) -> tuple[float, float]:
 
 
 def logit_differences(test: Test, rows: Sequence[Row]) -> NDArray[np.float64]:
-    """log P(matching) - log P(other letter) of every row, shape (rows,).
+    """log P(matching) - log P(other letter) of every question, shape (questions,).
 
-    NaN where the matching letter is neither A nor B or a probability is 0.
+    The mean over both orders of a question that has both: its content effect. NaN where the
+    matching letter is neither A nor B or a probability is 0.
     """
     found = []
     for row, letter in zip(rows, test.letters(rows), strict=True):
@@ -116,7 +153,7 @@ def logit_differences(test: Test, rows: Sequence[Row]) -> NDArray[np.float64]:
             found.append(np.nan)
         else:
             found.append(np.log(a / b) if letter == "A" else np.log(b / a))
-    return np.array(found)
+    return question_means(np.array(found), rows)
 
 
 def steerability(test: Test, rows: Mapping[float, Sequence[Row]]) -> NDArray[np.float64]:
@@ -199,7 +236,8 @@ def _text_columns(rows: Mapping[float, Sequence[Row]]) -> dict[str, str]:
 def as_csv(rows: Sequence[Mapping[str, str]]) -> bytes:
     """All columns, comma-separated; what does not apply is empty."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, FIELDS, restval="", lineterminator="\n")
+    fields = FIELDS + (ORDER_FIELDS if any("exchanged" in row for row in rows) else ())
+    writer = csv.DictWriter(buffer, fields, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue().encode()
@@ -208,14 +246,15 @@ def as_csv(rows: Sequence[Mapping[str, str]]) -> bytes:
 def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
     """The columns that hold anything, as a Markdown table; intervals beside their means."""
     header = ["behavior", "type", "variant", "layer", *_strength_titles(rows), "change"]
-    header += ["steerability", "anti", "ties", "P(A)+P(B)", "missing", "ends", "3-grams"]
-    header += ["loops", "words"]
+    header += ["content", "letter", "letter share", "consistent", "steerability", "anti", "ties"]
+    header += ["P(A)+P(B)", "missing", "ends", "3-grams", "loops", "words"]
     lines = []
     for row in rows:
         cells = [row[name] for name in ("behavior", "type", "variant", "layer")]
         for key in ("negative", "zero", "positive"):
             cells.append(_with_interval(row, f"score_{key}", f"low95_{key}", f"high95_{key}"))
         cells.append(_with_interval(row, "change", "change_low95", "change_high95"))
+        cells += _order_cells(row)
         slope = ("steerability", "steerability_low95", "steerability_high95")
         cells.append(_with_interval(row, *slope))
         rest = ("anti_steerable_fraction", "tied_fraction", "p_a_plus_p_b", "missing_scores")
@@ -227,6 +266,19 @@ def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
     table = [[header[i] for i in used], ["---"] * len(used)]
     table += [[cells[i] for i in used] for cells in lines]
     return "".join(f"| {' | '.join(_cell(text) for text in cells)} |\n" for cells in table)
+
+
+def _order_cells(row: Mapping[str, str]) -> list[str]:
+    """Content, letter, the letter's share, consistent questions before and after; or nothing."""
+    if "exchanged" not in row:
+        return [""] * 4
+    changes = [
+        _with_interval(row, f"{name}_change", f"{name}_low95", f"{name}_high95")
+        for name in ("content", "letter")
+    ]
+    shares = [row.get(f"consistent_{n}", UNKNOWN) for n in ("zero", "negative", "positive")]
+    consistent = "{} \N{RIGHTWARDS ARROW} {} / {}".format(*shares)
+    return [change or UNKNOWN for change in (*changes, row.get("letter_share", ""), consistent)]
 
 
 def _cell(text: str) -> str:

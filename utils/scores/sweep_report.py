@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from utils.data.evaluation import read_results
+from utils.data.rows import Row
 from utils.files.paths import Cell, Paths
+from utils.scores.order_effects import effects_of_rows
 from utils.scores.tables import extremes
 from utils.sweeps.sweep import Sweep
 from utils.text.numbers import signed, true_minus
-from utils.text.terminal_tables import plain_table
+from utils.text.terminal_tables import WIDTH, plain_table
 
 MOST_ROWS, BEST = 40, 3
 
@@ -17,9 +21,11 @@ MOST_ROWS, BEST = 40, 3
 def changes_table(sweeps: Sequence[Sweep], paths: Paths) -> str:
     """Mean scores without steering and their changes with it, a row for each layer.
 
-    Of many behaviours and layers, those three layers of each that change most.
+    Of many behaviours and layers, those three layers of each that change most. In both orders of
+    the choices also the change of the content effect, in logits.
     """
-    scores = [(sweep.behavior, mean_scores(sweep, paths)) for sweep in sweeps]
+    read = {sweep.behavior: read_cells(sweep, paths) for sweep in sweeps}
+    scores = [(s.behavior, mean_scores(s, read[s.behavior], paths)) for s in sweeps]
     strengths = extremes(sorted({s for _, found in scores for _, s in found}))
     rows = [
         (behavior, layer, found)
@@ -41,18 +47,40 @@ def changes_table(sweeps: Sequence[Sweep], paths: Paths) -> str:
         [behavior, str(layer), *_row(found, layer, strengths)] for behavior, layer, found in rows
     ]
     title = f"mean {test.score_name} and its change"
-    return "\n".join([plain_table(header, cells, title=title), *notes])
+    table = plain_table(header, cells, title=title)
+    if sweeps[0].variant.both_orders:
+        contents = {s.behavior: mean_contents(s, read[s.behavior]) for s in sweeps}
+        for row, (behavior, layer, _) in zip(cells, rows, strict=True):
+            row += _changes(contents[behavior], layer, strengths)
+        header += [f"content {signed(s)}" for s in strengths]
+        wider = plain_table(header, cells, title=f"{title}; content: the same in logits")
+        fits = all(len(line) <= WIDTH for line in wider.splitlines())
+        table = wider if fits else table
+    return "\n".join([table, *notes])
 
 
-def mean_scores(sweep: Sweep, paths: Paths) -> dict[Cell, float]:
-    """Mean score of every cell asked for that has a result, and of its layer without steering."""
+def read_cells(sweep: Sweep, paths: Paths) -> dict[Cell, Sequence[Row]]:
+    """The result of every cell asked for that has one, and of its layer without steering."""
     wanted = dict.fromkeys([*sweep.cells, *((layer, 0.0) for layer, _ in sweep.cells)])
     places = {cell: sweep.path(cell, paths) for cell in wanted}
+    return {cell: read_results(path) for cell, path in places.items() if path.exists()}
+
+
+def mean_scores(
+    sweep: Sweep, read: Mapping[Cell, Sequence[Row]], paths: Paths
+) -> dict[Cell, float]:
+    """Mean score of every cell."""
     return {
-        cell: float(sweep.test.scores(read_results(path), path.name).mean())
-        for cell, path in places.items()
-        if path.exists()
+        cell: float(sweep.test.scores(rows, sweep.path(cell, paths).name).mean())
+        for cell, rows in read.items()
     }
+
+
+def mean_contents(sweep: Sweep, read: Mapping[Cell, Sequence[Row]]) -> dict[Cell, float]:
+    """Mean content effect of every cell, in logits; none where no question has one."""
+    found = {c: effects_of_rows(rows, sweep.test.letters(rows)) for c, rows in read.items()}
+    known = {c: e.content[~np.isnan(e.content)] for c, e in found.items()}
+    return {c: float(values.mean()) for c, values in known.items() if values.size}
 
 
 def _best(found: Mapping[Cell, float], strengths: Sequence[float]) -> list[int]:
@@ -68,7 +96,12 @@ def _best(found: Mapping[Cell, float], strengths: Sequence[float]) -> list[int]:
 
 def _row(found: Mapping[Cell, float], layer: int, strengths: Sequence[float]) -> list[str]:
     base = found.get((layer, 0.0))
-    texts = ["-" if base is None else f"{base:.3f}"]
+    return ["-" if base is None else f"{base:.3f}", *_changes(found, layer, strengths)]
+
+
+def _changes(found: Mapping[Cell, float], layer: int, strengths: Sequence[float]) -> list[str]:
+    base = found.get((layer, 0.0))
+    texts = []
     for strength in strengths:
         value = found.get((layer, strength))
         if value is None:

@@ -18,6 +18,7 @@ from utils.data.rows import Row
 from utils.errors import UserError
 from utils.files.contents import read_measured
 from utils.files.paths import Cell, Paths, ResultName, Variant, other_unit
+from utils.scores.order_effects import OrderEffects, effects_of_rows, letter_share
 from utils.stats import Estimate, mean_of_changes, mean_of_scores
 from utils.vectors.origin import Origin, check_alike, recorded_origin
 
@@ -30,6 +31,7 @@ class ScoreTable:
         bounds: the lowest and the highest score that there can be.
         scores: cell -> score of every question, shape (questions,); NaN where it is missing.
         rows: cell -> the rows of its file.
+        effects: cell -> content and letter effect of every question, if asked in both orders.
         converted: cell -> its strength in the other unit (the dose of a multiplier), where the
             file's record tells.
         categories: category of every question; ``None`` if the test has none.
@@ -42,6 +44,7 @@ class ScoreTable:
     bounds: tuple[float, float] = (0.0, 1.0)
     scores: dict[Cell, NDArray[np.float64]] = field(default_factory=dict)
     rows: dict[Cell, Sequence[Row]] = field(default_factory=dict)
+    effects: dict[Cell, OrderEffects] = field(default_factory=dict)
     converted: dict[Cell, float] = field(default_factory=dict)
     categories: list[str] | None = None
     beyond_ab: int = 0
@@ -110,6 +113,29 @@ class ScoreTable:
         if cell[1] == self.base_strength:
             return None
         return self.change(cell, self.base(cell[0]))
+
+    def effect(self, name: str, cell: Cell, base: Cell | None = None) -> Estimate | None:
+        """Mean effect over the questions asked in both orders, or its paired change from a cell.
+
+        Args:
+            name: ``"content"`` or ``"letter"``, in logits; ``"consistent"``, a share.
+            cell: where it is measured.
+            base: the change from there; ``None`` for the effect itself.
+        """
+        if not {cell, base or cell} <= self.effects.keys():
+            return None
+        values: NDArray[np.float64] = getattr(self.effects[cell], name)
+        before = 0.0 if base is None else getattr(self.effects[base], name)
+        if name == "consistent":
+            return self._mean(partial(mean_of_scores, bounds=(0.0, 1.0)), values, None)
+        return self._mean(partial(mean_of_changes, span=None), values - before, None)
+
+    def letter_share(self, cell: Cell, base: Cell | None) -> float | None:
+        """Share of the letter in what changes from a cell to another; ``None`` for no change."""
+        if base is None or not {cell, base} <= self.effects.keys():
+            return None
+        share = letter_share(self.effects[cell], self.effects[base])
+        return None if np.isnan(share) else share
 
     def _mean(
         self,
@@ -207,6 +233,8 @@ def load_scores(
                 raise UserError(f"{path}: no question has A or B as its matching letter")
         table.scores[cell] = test.scores(rows, str(path))
         table.rows[cell] = rows
+        if variant.both_orders:
+            table.effects[cell] = effects_of_rows(rows, test.letters(rows))
         # judged answers have the strengths in the record of the file of answers
         origins[answers] = recorded_origin(answers)
         converted = read_measured(answers).get(other_unit(variant.unit))

@@ -67,6 +67,7 @@ class Wanted(Generic[P]):
         path: where those lie, for messages.
         make: tokenises them.
         max_new_tokens: most tokens of an answer; ``None`` where a letter is read.
+        numbers: which item of the file each is, counted from 1; ``None``: one after another.
     """
 
     kind: str
@@ -74,6 +75,7 @@ class Wanted(Generic[P]):
     path: Path
     make: Callable[[PromptFormat], Sequence[P]]
     max_new_tokens: int | None = None
+    numbers: Sequence[int] | None = None
 
 
 class PromptSource:
@@ -125,7 +127,11 @@ class PromptSource:
 
         def said() -> dict[str, Any] | None:
             found = check_prompts(
-                lazy, self._context, wanted.path, max_new_tokens=wanted.max_new_tokens
+                lazy,
+                self._context,
+                wanted.path,
+                max_new_tokens=wanted.max_new_tokens,
+                numbers=wanted.numbers,
             )
             inputs.update(found)
             return None if any(p.named.as_tokens for p in lazy) else found
@@ -139,6 +145,7 @@ class PromptSource:
             "context": self._context,
             "max_new_tokens": wanted.max_new_tokens,
         }
+        key |= {} if wanted.numbers is None else {"numbers": list(wanted.numbers)}
         return lazy, self._known("prompts", key, said) or inputs
 
     def _format(self, system_prompt: str | None) -> PromptFormat:

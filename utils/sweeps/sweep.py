@@ -39,6 +39,7 @@ class Sweep:
         vectors: the vector of each layer that is steered.
         cells: all (layer, strength) asked for.
         inputs: what every cell depends on.
+        told: what one must know of the questions, for people.
         pending: the cells that are not finished.
         near_ties: answers just written in which rounding may have decided between two tokens.
         rounding: of a 16-bit model, as measured before its cells were computed.
@@ -54,6 +55,7 @@ class Sweep:
     vectors: Mapping[int, SteeringVector]
     cells: list[Cell]
     inputs: dict[str, Any]
+    told: str = ""
     pending: list[Cell] = field(default_factory=list)
     near_ties: int = 0
     rounding: Rounding | None = None
