@@ -44,8 +44,7 @@ def controls_report(found: Mapping[str, Sequence[Effect]], unit: str) -> str:
     for behavior, effects in found.items():
         for swept in by_strength(effects).values():
             several |= len(swept) > 1
-            top = max(swept, key=_size)
-            rows += _rows(behavior, top, p_max(swept))
+            rows += _rows(behavior, strongest(swept), p_max(swept))
             notes += _notes(behavior, swept, unit)
         kept = effects[0].controls.kept
         if kept:
@@ -76,6 +75,16 @@ def by_strength(effects: Sequence[Effect]) -> dict[tuple[float, bool], list[Effe
 
 def strength_text(effect: Effect) -> str:
     return f"\N{PLUS-MINUS SIGN}{effect.strength:g}" if effect.both else signed(effect.strength)
+
+
+def strongest(effects: Sequence[Effect]) -> Effect:
+    """The largest content effect of some."""
+
+    def size(effect: Effect) -> float:
+        own = effect.controls.estimate(CONTENT)
+        return abs(own.mean) if own is not None else -1.0
+
+    return max(effects, key=size)
 
 
 def band(values: Floats) -> Estimate | None:
@@ -198,8 +207,3 @@ def _draws(swept: Sequence[Effect], *kinds: str) -> int:
 def _decisive(swept: Sequence[Effect]) -> float | None:
     found = [p_max(swept)] if len(swept) > 1 else [swept[0].p("shuffled"), swept[0].p("random")]
     return next((p for p in found if p is not None), None)
-
-
-def _size(effect: Effect) -> float:
-    own = effect.controls.estimate(CONTENT)
-    return abs(own.mean) if own is not None else -1.0
