@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 
 import behaviors
 from utils.cli import arguments, flag_values, script
-from utils.cli.control_choice import add_control_arguments, plan_controls
+from utils.cli.control_choice import add_control_arguments, check_control_flags, plan_controls
 from utils.cli.vector_choice import check_vectors, load_vectors, of_a_try, steered_layers
 from utils.data.evaluation import TESTS, read_results
 from utils.errors import UserError
@@ -155,6 +155,7 @@ def plan(
 
 def main(args: argparse.Namespace) -> int:
     started = time.monotonic()
+    check_control_flags(args)
     choice, shape = arguments.get_model(args)
     sweeps, source = plan(args, choice, shape)
     if args.show_tokens:

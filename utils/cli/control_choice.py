@@ -55,6 +55,22 @@ def add_control_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--control_seed", type=int, metavar="N", help="of their draws (default: 0)")
 
 
+def check_control_flags(args: argparse.Namespace) -> None:
+    """Refuse flags that go together with none of the others.
+
+    Raises:
+        UserError: says which do.
+    """
+    if args.controls is None:
+        if (args.control_draws, args.control_seed) != (None, None):
+            raise UserError("--control_draws and --control_seed go with --controls")
+        return
+    if args.type != AB.type:
+        raise UserError(f"--controls goes with --type {AB.type}")
+    if not any(flag_values.strengths(args)[1] or []):
+        raise UserError("--controls needs a multiplier or dose other than 0")
+
+
 def plan_controls(
     args: argparse.Namespace,
     sweeps: Sequence[Sweep],
@@ -75,13 +91,7 @@ def plan_controls(
         UserError: no controls can be made, or activations of the pairs are missing.
     """
     if args.controls is None:
-        if (args.control_draws, args.control_seed) != (None, None):
-            raise UserError("--control_draws and --control_seed go with --controls")
         return []
-    if args.type != AB.type:
-        raise UserError(f"--controls goes with --type {AB.type}")
-    if not any(strength for sweep in sweeps for _, strength in sweep.cells):
-        raise UserError("--controls needs a multiplier or dose other than 0")
     found = [_controls_of(args, sweep, source, choice, paths) for sweep in sweeps]
     for sweep in found:
         sweep.find_pending(paths, overwrite=args.overwrite)

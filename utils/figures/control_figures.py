@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # Drawn in grey: the hardest comparison that there is.
 BEHIND = ("shuffled", "random")
-LETTER_HEIGHT = 0.7
+LETTER_HEIGHT, FEW_TICKS = 0.7, 7
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,7 @@ class ControlPlan:
             panel = Panel([line], x_label, f"change of {quantity}, logits", reference=0.0)
             panel.height, panel.band = height, _band(points, fixed, quantity)
             panel.whole_x = x_label == "layer"
+            panel.x_ticks = list(found) if fixed and len(found) <= FEW_TICKS else []
             panels.append(panel)
         factor = self.factors.get(numbers[0].layer)
         if x_label != "layer" and factor is not None:

@@ -57,7 +57,7 @@ def controls_report(found: Mapping[str, Sequence[Effect]], unit: str) -> str:
     counts = [f"{_draws(every, kind)} {kind}" for kind in DRAWN if _draws(every, kind)]
     notes += [f"draws: {', '.join(counts)}"] if counts else []
     header = ["vector", "at", "effect [95 %]", "letter", "p random", "p shuffled", "p max"]
-    title = f"content effect, logits, by layer and {unit}; of controls median [2.5-97.5 %]"
+    title = f"content effect at layer, {unit}; of controls median [2.5-97.5 %]"
     notes += corrected(found, unit)
     if several:
         notes.append("(at the layer with the largest effect; p max counts that choice in)")
@@ -131,7 +131,8 @@ def effect_rows(effects: Sequence[Effect]) -> list[list[str]]:
     for swept in by_strength(effects).values():
         largest = {quantity: p_max(swept, quantity) for quantity in QUANTITIES}
         for effect in swept:
-            place = [str(effect.layer), strength_text(effect)]
+            strength = strength_text(effect) if effect.both else f"{effect.strength:+g}"
+            place = [str(effect.layer), strength]
             own = effect.controls
             for quantity in QUANTITIES:
                 ps = [effect.p(kind, quantity) for kind in DRAWN] + [largest[quantity]]
