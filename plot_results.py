@@ -13,6 +13,10 @@ shown where it was measured: changes are counted from it, else from the lowest. 
 are 95 % bootstrap intervals over questions, of changes paired question by question; fewer than 5
 questions have none.
 
+--controls draws instead what vectors did beside their controls, where those were measured
+(prompting_with_steering.py --controls): the effect on content and on the letter against strength
+and against layer, before the grey band of the controls, and a table with p-values.
+
 Full:   ./plot_results.py --type ab --summary
 Quick:  ./plot_results.py --type ab --behaviors sycophancy --layers 12 --multipliers -1 0 1
 
@@ -66,6 +70,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--summary",
         action="store_true",
         help="also write and print one table of everything that was measured",
+    )
+    parser.add_argument(
+        "--controls",
+        action="store_true",
+        help="instead: effects beside those of control vectors, with p-values",
     )
     arguments.add_variant_arguments(parser)
     parser.add_argument(
@@ -172,6 +181,8 @@ def plot(args: argparse.Namespace) -> int:
     weights = args.override_model_weights_path
     choice = choose_model(args.model, args.model_size, args.use_base_model, weights)
     base = arguments.variant_of(args, choice)
+    if args.controls:
+        return plot_controls(args, base, choice.label, paths, started)
     found = find(args, base, paths)
     selections = [s for pairs in found.values() for _, each in pairs for s in each]
     hint = hints(args, base, found, paths)
@@ -196,6 +207,31 @@ def plot(args: argparse.Namespace) -> int:
     text = memory.text(album, drawn)
     script.print_written(album.written, time.monotonic() - started)
     print(*filter(None, [text, only, hint]), sep="\n")
+    return 0
+
+
+def plot_controls(
+    args: argparse.Namespace, base: Variant, label: str, paths: Paths, started: float
+) -> int:
+    """Effects beside those of controls: figures, and a table for each unit."""
+    from utils.figures.control_figures import find_controls
+    from utils.scores.control_report import controls_report
+
+    unit, strengths = flag_values.strengths(args)
+    album: Album[Paths] = Album(paths, overwrite=args.overwrite)
+    tables = []
+    for each in [unit] if strengths is not None else UNITS:
+        variant = replace(base, unit=each)
+        chosen = behaviors.load_all(args.behaviors, paths)
+        asked = (find_controls(b, variant, paths, args.layers, strengths) for b in chosen)
+        plans = [plan for plan in asked if plan is not None]
+        album.draw(album.pending([job for plan in plans for job in plan.jobs()]), lambda p: p)
+        if plans:
+            tables.append(controls_report({p.behavior.id: p.effects for p in plans}, each))
+    if not tables:
+        raise UserError(missing.no_controls_message(args, label, paths))
+    script.print_written(album.written, time.monotonic() - started)
+    print(*tables, sep="\n\n")
     return 0
 
 

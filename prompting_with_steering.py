@@ -18,10 +18,14 @@ Full:   ./prompting_with_steering.py --type ab --layers 0-29 --doses -0.2 0 0.2
 Quick:  ./prompting_with_steering.py --type ab --layers 12 --multipliers -1 0 1 \\
             --behaviors sycophancy --limit 8
 
+--controls asks whether an effect is more than chance and letters: what vectors of the same length
+do in its place, with every question in both orders of its choices.
+
 Reads   <datasets_dir>/test/<behavior>/test_dataset_ab.json, test_dataset_open_ended.json, ...
         <artifacts_dir>/normalized_vectors/<behavior>/vec_layer_<L>_<model>.pt
 Writes  <artifacts_dir>/results/<behavior>/results_layer=<L>_multiplier=<m>_....json (or dose=<d>)
         --type open_ended: <artifacts_dir>/analysis/<behavior>/answers_....md, all of them
+        --controls: <artifacts_dir>/results/<behavior>/controls_... beside each result
 A killed run goes on where it stood; finished cells are skipped. Next: ./plot_results.py, after
 --type open_ended ./scoring.py
 """
@@ -36,6 +40,7 @@ from typing import TYPE_CHECKING, Any
 
 import behaviors
 from utils.cli import arguments, flag_values, script
+from utils.cli.control_choice import add_control_arguments, check_control_flags, plan_controls
 from utils.cli.vector_choice import check_vectors, load_vectors, of_a_try, steered_layers
 from utils.data.evaluation import TESTS, LetterTest, Test, read_results
 from utils.data.items import ABItem, OpenItem
@@ -54,6 +59,9 @@ from utils.vectors.origin import Origin
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from llama_wrapper import LlamaWrapper
+    from utils.sweeps.control_sweep import ControlSweep
+    from utils.sweeps.runs import Settings
     from utils.sweeps.sweep import Sweep
 
 
@@ -78,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="print the open-ended answers to the first N questions side by side (default: 1)",
     )
     arguments.add_variant_arguments(parser)
+    add_control_arguments(parser)
     arguments.add_show_tokens_argument(parser)
     arguments.add_run_arguments(parser)
     arguments.add_model_arguments(parser)
@@ -163,6 +172,7 @@ def plan(
 
 def main(args: argparse.Namespace) -> int:
     started = time.monotonic()
+    check_control_flags(args)
     choice, shape = arguments.get_model(args)
     sweeps, source = plan(args, choice, shape)
     if args.show_tokens:
@@ -171,36 +181,60 @@ def main(args: argparse.Namespace) -> int:
             print(source.end_tokens().shown(source.tokenizer))
         return 0
     paths = arguments.get_paths(args)
+    controls = plan_controls(args, sweeps, source, choice, paths)
     written: list[Path] = []
     failures: list[str] = []
-    if any(sweep.pending for sweep in sweeps):
+    if any(s.pending for s in sweeps) or any(c.pending for c in controls):
         from llama_wrapper import LlamaWrapper
         from utils.sweeps.runs import Settings
 
+        for each in controls:
+            each.prepare()
         ranks = Ranks()
         settings = Settings(args.batch_tokens, args.batch_rows, args.max_new_tokens)
         wrapper = LlamaWrapper.load(
             choice, tokenizer=source.tokenizer, **arguments.loading_options(args)
         )
-        for sweep in sweeps:
-            if not sweep.pending:
-                continue
-            label = f"{sweep.behavior} ({len(sweep.pending)} cells)"
-            tokens = sweep.test.free_text
-            each = args.max_new_tokens * len(distinct_cells(sweep.pending)) if tokens else 1
-            unit = "token" if tokens else "question"
-            with progress(total=each * len(sweep.items), desc=label, unit=unit) as bar:
-                advance = functools.partial(update_by, bar, each)
-                done = sweep.run(wrapper, paths, settings=settings, ranks=ranks, advance=advance)
-            written += done[0]
-            failures += done[1]
+        done = [measure_sweep(s, wrapper, paths, settings, ranks) for s in sweeps if s.pending]
+        done += [
+            measure_controls(c, wrapper, paths, settings, ranks) for c in controls if c.pending
+        ]
+        written += [path for made, _ in done for path in made]
+        failures += [line for _, failed in done for line in failed]
         ranks.close()
     if args.limit is not None:
         print(of_a_try(args.limit, {s.behavior: s.vectors for s in sweeps}))
     pages, refused = write_answers(sweeps, paths, overwrite=args.overwrite)
     script.print_written(written + pages, time.monotonic() - started)
     report(sweeps, paths, args.show_answers, written)
+    if controls:
+        from utils.scores.control_report import controls_table
+
+        print(controls_table(controls, paths))
     return script.report_failures(failures + refused)
+
+
+def measure_sweep(
+    sweep: Sweep, wrapper: LlamaWrapper, paths: Paths, settings: Settings, ranks: Ranks
+) -> tuple[list[Path], list[str]]:
+    """Run one behaviour's sweep; the files written, and what failed."""
+    label = f"{sweep.behavior} ({len(sweep.pending)} cells)"
+    tokens = sweep.test.free_text
+    each = settings.max_new_tokens * len(distinct_cells(sweep.pending)) if tokens else 1
+    unit = "token" if tokens else "question"
+    with progress(total=each * len(sweep.items), desc=label, unit=unit) as bar:
+        advance = functools.partial(update_by, bar, each)
+        return sweep.run(wrapper, paths, settings=settings, ranks=ranks, advance=advance)
+
+
+def measure_controls(
+    controls: ControlSweep, wrapper: LlamaWrapper, paths: Paths, settings: Settings, ranks: Ranks
+) -> tuple[list[Path], list[str]]:
+    """Run one behaviour's controls; the files written, and what failed."""
+    label = f"{controls.sweep.behavior} (controls of {len(controls.pending)} cells)"
+    with progress(total=controls.work, desc=label, unit="prompt") as bar:
+        advance = functools.partial(update_by, bar, 1)
+        return controls.run(wrapper, paths, settings=settings, ranks=ranks, advance=advance)
 
 
 def update_by(bar: tqdm | ProgressLines, each: int, questions: float) -> None:

@@ -9,7 +9,6 @@ from utils.errors import UserError
 from utils.vectors.controls import (
     couples,
     letter_control,
-    other_controls,
     random_controls,
     scaled,
     shuffled_controls,
@@ -92,4 +91,3 @@ def test_a_length_is_given_and_a_zero_vector_stays_zero() -> None:
     rows = torch.stack([torch.arange(4.0), torch.zeros(4)])
     found = scaled(rows, 2.0)
     assert found[0].norm() == pytest.approx(2) and not found[1].any()
-    assert other_controls({"a": rows[0], "b": rows[1]}, "a").keys() == {"b"}

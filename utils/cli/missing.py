@@ -84,6 +84,17 @@ def nothing_message(
     )
 
 
+def no_controls_message(args: argparse.Namespace, label: str, paths: Paths) -> str:
+    """That no controls were measured of what was asked for, and how to."""
+    where = commands.model_flags(args) + commands.folder_flags(args)
+    return (
+        f"no controls of {label} were measured at such layers and strengths in "
+        f"{paths.artifacts / 'results'}\nMeasure them with: ./prompting_with_steering.py --type ab "
+        "--controls random shuffled letter others --layers ... --multipliers -1 1"
+        f"{_variant_flags(args)}{where}"
+    )
+
+
 def not_these_message(selections: Sequence[Selection], hint: str | None) -> str:
     """There are results, but none at the layers and strengths asked for."""
     there = sorted({cell for s in selections for cell in s.whole})

@@ -108,6 +108,32 @@ def find_sources(args: argparse.Namespace, paths: Paths) -> list[Source]:
     return sources
 
 
+def source_of(behavior: str, model: str, layers: Sequence[int], paths: Paths, flags: str) -> Source:
+    """The saved activations that controls of one behaviour's vectors are made from.
+
+    Args:
+        behavior, model, layers: whose, and of which layers.
+        paths: where to look.
+        flags: of the command that makes them, for the model and the folders.
+
+    Raises:
+        UserError: they are not there, or not of the data; says the command that makes them.
+    """
+    has = {n for n, m in paths.saved_activations().get(behavior, []) if m == model}
+    wanted = set(layers)
+    remake = Remake(behavior, flags)
+    if wanted - has:
+        raise UserError(
+            f"shuffled and letter controls are made from the activations of the contrast pairs, "
+            f"and {behavior} has none saved of {model} at layer {numbered(sorted(wanted - has))}\n"
+            f"Make them with: {remake(wanted - has)}\n"
+            "or leave them out: --controls random others"
+        )
+    _check_files(paths, behavior, model, wanted, has, remake)
+    letters = _letters(paths, behavior, model, wanted, remake)
+    return Source(behavior, model, sorted(wanted), wanted != has, letters, remake)
+
+
 def _nothing(
     args: argparse.Namespace,
     behavior: str | None,

@@ -26,6 +26,7 @@ from utils.stats import Estimate
 from utils.text.numbers import true_minus
 
 STACKED_HEIGHT = 1.9
+SHADE = "#d9d9d9"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,21 @@ class Line:
     color: str | None = None
 
 
+@dataclass(frozen=True)
+class Band:
+    """What lies behind all lines in grey: where a point may lie by chance.
+
+    Attributes:
+        label: in the legend.
+        x, low, high: of one length, ascending in x.
+    """
+
+    label: str
+    x: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
 @dataclass
 class Panel:
     """One pair of axes.
@@ -60,6 +76,7 @@ class Panel:
         second: a name and a factor: a second x axis above, x times the factor.
         intervals: draw them; else they stand in the figure's text alone.
         height: in proportion to that of panels below and above.
+        band: behind the lines.
     """
 
     lines: list[Line]
@@ -74,6 +91,7 @@ class Panel:
     second: tuple[str, float] | None = None
     intervals: bool = True
     height: float = 1.0
+    band: Band | None = None
 
 
 def line_figure(panels: Sequence[Panel], path: Path, *, title: str = "", note: str = "") -> None:
@@ -90,7 +108,7 @@ def line_figure(panels: Sequence[Panel], path: Path, *, title: str = "", note: s
         title, panels = panels[0].title, [replace(panels[0], title="")]
     with drawing(lines, columns, size=size, sharex=several, sharey=several) as (figure, grid):
         places = list(grid.flat)
-        labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
+        labels = _labels(panels)
         for number, (axes, panel) in enumerate(zip(places, panels, strict=False)):
             _draw(axes, panel, labels)
             if panel.second is not None:
@@ -120,7 +138,7 @@ def stacked_figure(panels: Sequence[Panel], path: Path, *, title: str = "", note
     size = (COLUMN_WIDTH, 0.9 + STACKED_HEIGHT * sum(heights))
     options: dict[str, Any] = {"sharex": True, "height_ratios": heights}
     with drawing(len(panels), 1, size=size, **options) as (figure, grid):
-        labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
+        labels = _labels(panels)
         for axes, panel in zip(grid.flat, panels, strict=True):
             _draw(axes, panel, labels)
             axes.set_ylabel(wrapped(panel.y_label, STACKED_HEIGHT * panel.height))
@@ -131,6 +149,12 @@ def stacked_figure(panels: Sequence[Panel], path: Path, *, title: str = "", note
         if len(labels) > 1:
             _draw_line_legend(figure, list(grid.flat), labels, title, None)
         finish(figure, path, title, note)
+
+
+def _labels(panels: Sequence[Panel]) -> list[str]:
+    """What the legend names: all lines, then all bands."""
+    lines = [line.label for panel in panels for line in panel.lines]
+    return list(dict.fromkeys([*lines, *(p.band.label for p in panels if p.band is not None)]))
 
 
 def _note_inside(axes: Axes, text: str) -> None:
@@ -185,6 +209,11 @@ def _draw(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
     if panel.reference is not None:
         axes.axhline(panel.reference, color="#888888", linewidth=0.8, zorder=1)
     axes.grid(axis="x", visible=False)
+    if panel.band is not None:
+        band = panel.band
+        axes.fill_between(
+            band.x, band.low, band.high, color=SHADE, lw=0, label=band.label, zorder=0.5
+        )
     pitch, shifts = _shifts(panel)
     points = axes.bbox.width / axes.figure.dpi * 72
     for line, shift in zip(panel.lines, shifts, strict=True):

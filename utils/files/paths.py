@@ -97,7 +97,11 @@ class ResultName:
     def filename(self) -> str:
         strength = {self.variant.unit: format_strength(self.strength)}
         cell = _joined({"layer": self.layer} | strength | {"behavior": self.behavior})
-        return f"results_{cell}_{self.variant.stem()}.json"
+        return f"{_RESULTS}{cell}_{self.variant.stem()}.json"
+
+    def controls_filename(self) -> str:
+        """Of what control vectors do in its place; never taken for a result."""
+        return _CONTROLS + self.filename().removeprefix(_RESULTS)
 
     @classmethod
     def parse(cls, filename: str) -> ResultName | None:
@@ -123,6 +127,7 @@ OVERRIDES = (
     "override_model_weights_path",
 )
 _COUNTS = ("override_vector", "limit")
+_RESULTS, _CONTROLS = "results_", "controls_"
 
 
 def _joined(parts: Mapping[str, object]) -> str:
@@ -144,7 +149,7 @@ def _result_pattern() -> re.Pattern[str]:
         if field.name not in ("type", *_NO_KEYS)
     ]
     return re.compile(
-        rf"results_layer=(?P<layer>{_WHOLE})_(?P<unit>{'|'.join(UNITS)})=(?P<strength>{strength})"
+        rf"{_RESULTS}layer=(?P<layer>{_WHOLE})_(?P<unit>{'|'.join(UNITS)})=(?P<strength>{strength})"
         rf"_behavior=(?P<behavior>[^=]+?)_type=(?P<type>[^=]+?){''.join(optional)}"
         rf"(?P<both_orders>{BOTH_ORDERS})?\.json"
     )
@@ -217,6 +222,10 @@ class Paths:
     def result(self, name: ResultName) -> Path:
         return self.artifacts / "results" / name.behavior / name.filename()
 
+    def controls(self, name: ResultName) -> Path:
+        """What control vectors do in the place of a result's vector, beside that result."""
+        return self.artifacts / "results" / name.behavior / name.controls_filename()
+
     def scores(self, name: ResultName) -> Path:
         """The judge's scores of one open-ended result; the same name in a folder of its own."""
         return self.artifacts / "results" / "open_ended_scores" / name.behavior / name.filename()
@@ -246,8 +255,16 @@ class Paths:
 
     def results_of(self, behavior: str) -> list[ResultName]:
         """The names of all result files of one behaviour."""
+        return self._names(behavior, _RESULTS)
+
+    def controls_of(self, behavior: str) -> list[ResultName]:
+        """The results in whose places controls of one behaviour were measured."""
+        return self._names(behavior, _CONTROLS)
+
+    def _names(self, behavior: str, prefix: str) -> list[ResultName]:
         folder = self.artifacts / "results" / behavior
-        names = (ResultName.parse(p.name) for p in sorted(folder.glob("results_*.json")))
+        ends = (p.name.removeprefix(prefix) for p in sorted(folder.glob(f"{prefix}*.json")))
+        names = (ResultName.parse(_RESULTS + end) for end in ends)
         return [n for n in names if n is not None and n.behavior == behavior]
 
     def vectors_of(self, behavior: str, *, normalized: bool = False) -> list[tuple[int, str]]:

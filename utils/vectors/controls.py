@@ -8,15 +8,67 @@ comparison. ``letter`` is the difference between answering (A) and (B), and noth
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from utils.errors import UserError
+from utils.vectors.control_names import drawn, kind_of, other
 
-KINDS = ("random", "shuffled", "letter", "others")
-DRAWS = 99
+
+@dataclass(frozen=True)
+class Differences:
+    """What the contrast pairs of one layer differ by.
+
+    Attributes:
+        rows: activation of the matching answer minus that of the other, shape (pairs, width).
+        letters: the matching letter of every pair.
+    """
+
+    rows: Tensor
+    letters: Sequence[str]
+
+
+def named_controls(
+    names: Sequence[str],
+    behavior: str,
+    layer: int,
+    width: int,
+    *,
+    seed: int,
+    pairs: Differences | None = None,
+    others: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """Controls by their names, in this order, each of length 1 or zero; (controls, width).
+
+    Args:
+        names: see :mod:`utils.vectors.control_names`; draws numbered from 0 without a gap.
+        behavior, layer, seed: of the draws.
+        width: of the model.
+        pairs: those that the vector was made from, for shuffled and letter controls.
+        others: the vectors of other behaviours that are named.
+
+    Raises:
+        UserError: see :func:`couples`.
+    """
+    count = Counter(map(kind_of, names))
+    found: list[tuple[str, Tensor]] = []
+    if count["random"]:
+        draws = random_controls(behavior, layer, width, draws=count["random"], seed=seed)
+        found += zip(drawn("random", len(draws)), draws, strict=True)
+    if pairs is not None and count["shuffled"]:
+        draws = shuffled_controls(
+            behavior, pairs.rows, pairs.letters, draws=count["shuffled"], seed=seed
+        )
+        found += zip(drawn("shuffled", len(draws)), draws, strict=True)
+    if pairs is not None and count["letter"]:
+        found.append(("letter", letter_control(pairs.rows, pairs.letters)))
+    found += [(other(name), vector.double()) for name, vector in (others or {}).items()]
+    rows = dict(found)
+    return scaled(torch.stack([rows[name] for name in names]), 1.0)
 
 
 def scaled(vector: Tensor, length: float) -> Tensor:
@@ -114,11 +166,6 @@ def letter_control(differences: Tensor, letters: Sequence[str]) -> Tensor:
     """The difference between the letters, (1/n) sum of s_i d_i with s_i = +1 for A; (width,)."""
     signs = torch.tensor([1.0 if letter == "A" else -1.0 for letter in letters]).double()
     return signs @ differences.double() / len(letters)
-
-
-def other_controls(vectors: Mapping[str, Tensor], behavior: str) -> dict[str, Tensor]:
-    """The vectors of the other behaviours at the same layer; they measure specificity."""
-    return {name: vector for name, vector in vectors.items() if name != behavior}
 
 
 def _generator(*key: object) -> torch.Generator:
