@@ -68,24 +68,29 @@ class LayersAction(argparse.Action):
 
 
 def add_strength_arguments(
-    parser: argparse.ArgumentParser, *, default: Sequence[float] | None
+    parser: argparse.ArgumentParser,
+    *,
+    default: Sequence[float] | None,
+    doses: Sequence[float] | None = None,
 ) -> None:
     """``--multipliers`` or, in its place, ``--doses``.
 
     Args:
         parser: gets the flags.
         default: the multipliers where neither is given; ``None`` for all that are found.
+        doses: what the script takes instead where neither is given.
     """
     group = parser.add_mutually_exclusive_group()
     shown = "all found" if default is None else " ".join(f"{value:g}" for value in default)
+    said = f" (default, without --doses: {shown})" if doses is None else ""
+    usual = "" if doses is None else f" (default: {' '.join(f'{dose:g}' for dose in doses)})"
     group.add_argument(
         "--multipliers",
         nargs="+",
         type=finite_float,
         metavar="M",
         default=default,
-        help="how often the vector is added; 0 is the unsteered model (default, without --doses: "
-        f"{shown})",
+        help=f"how often the vector is added; 0 is the unsteered model{said}",
     )
     group.add_argument(
         "--doses",
@@ -93,7 +98,7 @@ def add_strength_arguments(
         type=finite_float,
         metavar="D",
         help="the same in units of the residual stream's median length, which means the same at "
-        "every layer and model: 0.1 is felt, 0.5 is much, 1 breaks most models",
+        f"every layer and model: 0.1 is felt, 0.5 is much, 1 breaks most models{usual}",
     )
 
 

@@ -25,7 +25,7 @@ from utils.steering.one_pass import (
 from utils.steering.readings import Letters, Reading
 from utils.steering.self_check import Rounding, Ways, checked, probe_batches
 
-P = TypeVar("P", LetterPrompt, OpenPrompt)
+P = TypeVar("P", bound=LetterPrompt | OpenPrompt)
 
 
 def deltas_of(vectors: Mapping[int, Tensor], multipliers: Sequence[float]) -> list[Steer]:
