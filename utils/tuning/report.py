@@ -10,6 +10,7 @@ from typing import Any
 from utils.files.paths import DOSE, MULTIPLIER
 from utils.stats import Estimate
 from utils.text.number_tables import tab_separated, tabular, tex_text
+from utils.text.numbers import signed
 from utils.tuning.budgets import KINDS, KL
 from utils.tuning.cells import TunedCell, estimate
 from utils.tuning.choice import Rules, front, nearest, would_need
@@ -202,50 +203,50 @@ def _tex_estimate(e: Estimate) -> str:
     return f"${e.mean:.3f}${interval}"
 
 
-SHORT = ["layer", "strength", "effect [95 %]", "score", *KINDS]
-
-
 def said(choice: Choice) -> tuple[list[str], list[list[str]], list[str]]:
-    """The terminal's table and the lines below it: the choice, its test, what was near."""
-    rows, lines = [], []
+    """The terminal's table, a column a cell, and the lines below it: the test, what was near."""
     if choice.chosen is not None:
-        rows.append(_short("chosen", choice.chosen))
-        if choice.tested is not None:
-            rows.append(_short("on the test", choice.tested.cell))
-            lines += _test_lines(choice, choice.tested)
+        columns = [("chosen", choice.chosen)]
+        columns += [] if choice.tested is None else [("on the test", choice.tested.cell)]
+        lines = [] if choice.tested is None else _test_lines(choice, choice.tested)
     else:
         close = nearest(choice.cells, choice.rules)
-        rows += [_short("nearest", cell) for cell in close]
-        lines += [
-            f"layer {cell.layer}, {choice.unit} {cell.strength:g} would need --budget "
-            f"{would_need(cell, choice.rules)}"
+        columns = [("near", cell) for cell in close]
+        lines = [
+            f"layer {cell.layer}, {choice.unit} {cell.strength:g} would need --budget {need}"
             for cell in close
-            if would_need(cell, choice.rules)
-        ]
-        if not close:
-            lines.append("no cell has an effect whose interval lies above 0")
+            if (need := would_need(cell, choice.rules))
+        ] or ["no cell has an effect whose interval lies above 0"]
     lines += [choice.said] if choice.said else []
     if choice.left_out:
         lines.append(f"{choice.left_out} pairs held out have one order only and are not asked")
-    return ["", *SHORT], rows, lines
+    limits = choice.rules.budgets.limits
+    rows = [
+        ["layer", "", *(str(cell.layer) for _, cell in columns)],
+        [choice.unit, "", *(f"{cell.strength:g}" for _, cell in columns)],
+        ["effect [95 %]", "above 0", *(_short(cell.effect) for _, cell in columns)],
+        ["score", "", *(f"{cell.score.mean:+.3f}" for _, cell in columns)],
+    ]
+    for name, kind in KINDS.items():
+        limit = f"{'>=' if kind.least else '<='} {limits[name]:g}"
+        found = [number(cell.damages.get(name), 3) for _, cell in columns]
+        rows.append([name, limit if math.isfinite(limits[name]) else "-", *found])
+    return ["", "budget", *(name for name, _ in columns)], rows if columns else [], lines
 
 
-def _short(name: str, cell: TunedCell) -> list[str]:
-    effect = cell.effect
-    interval = f" [{effect.low:+.2f}, {effect.high:+.2f}]" if effect.has_interval else ""
-    damages = [number(cell.damages.get(kind), 2) for kind in KINDS]
-    place = [str(cell.layer), f"{cell.strength:g}"]
-    return [name, *place, f"{effect.mean:+.2f}{interval}", f"{cell.score.mean:+.3f}", *damages]
+def _short(effect: Estimate) -> str:
+    interval = f" [{effect.low:+.3g}, {effect.high:+.3g}]" if effect.has_interval else ""
+    return f"{effect.mean:+.3g}{interval}"
 
 
 def _test_lines(choice: Choice, tested: Tested) -> list[str]:
-    scores = ", ".join(f"{x.score.mean:.3f} at {x.strength:+g}" for x in tested.levels)
+    scores = ", ".join(f"{x.score.mean:.3f} at {signed(x.strength)}" for x in tested.levels)
     lines = [f"score on {len(tested.questions)} test questions: {scores}"]
-    lines.append(f"optimism (effect of the choice less effect on the test): {choice.optimism:+.2f}")
+    lines.append(f"optimism (effect of the choice less effect on the test): {choice.optimism:+.3g}")
     over = choice.rules.budgets.exceeded(tested.cell.damages)
     if over:
         lines.append(f"on the test it is over budget: {' '.join(over)}")
-    if tested.cell.effect.low <= 0:
+    if not tested.cell.effect.low > 0:
         lines.append("on the test the effect's interval holds 0")
     if tested.left_out:
         lines.append(f"{tested.left_out} test questions have one order only and are not asked")

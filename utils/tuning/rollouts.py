@@ -16,8 +16,8 @@ from utils.steering.decoding import GreedyGrid
 from utils.steering.one_pass import Steer
 
 TOKENS = 48
-# Rows read together: the logits of all their tokens lie in memory twice.
-ROWS = 8
+# Logits that lie in memory together, twice.
+ROOM = 2**24
 
 
 class Rollout(TypedDict):
@@ -56,6 +56,8 @@ class Rollouts:
         tokens: int = TOKENS,
     ) -> None:
         self.wrapper, self.prompts, self.steers = wrapper, prompts, steers
+        vocabulary = wrapper.model.get_output_embeddings().weight.shape[0]
+        self._together = max(1, ROOM // (tokens * vocabulary))
         self._grid = GreedyGrid(wrapper, prompts, steers, max_new_tokens=tokens, rows=rows)
         self.batches = self._grid.batches
 
@@ -65,7 +67,7 @@ class Rollouts:
         found = [
             [Rollout(tokens=list(a.tokens), kl=[]) for a in answers_of] for answers_of in answers
         ]
-        together = 1 if self._grid.is_alone(batch) else ROWS
+        together = 1 if self._grid.is_alone(batch) else self._together
         places = [
             (row, column)
             for column, steer in enumerate(self.steers)
