@@ -142,11 +142,8 @@ def add_overwrite_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_redraw_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="also draw figures again that show what is gone",
-    )
+    text = "also draw figures again that show what is gone"
+    parser.add_argument("--overwrite", action="store_true", help=text)
 
 
 def add_layers_argument(
@@ -179,12 +176,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_limit_argument(parser: argparse.ArgumentParser, help: str) -> None:
-    parser.add_argument(
-        "--limit",
-        type=positive_int,
-        metavar="N",
-        help=help,
-    )
+    parser.add_argument("--limit", type=positive_int, metavar="N", help=help)
 
 
 def add_type_argument(parser: argparse.ArgumentParser) -> None:
