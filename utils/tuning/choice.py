@@ -31,6 +31,10 @@ class Rules:
         """Whether a cell could be chosen, its damage aside."""
         return cell.layer < self.first_late and not cell.broken
 
+    def sure(self, cell: TunedCell) -> bool:
+        """Whether a cell could be chosen and has an effect whose interval lies above 0."""
+        return self.may(cell) and cell.effect.has_interval and cell.effect.low > 0
+
     def keeps(self, cell: TunedCell) -> bool:
         """Whether a cell may be chosen, by all that was measured of it."""
         return self.may(cell) and not self.budgets.exceeded(cell.damages)
@@ -58,10 +62,10 @@ def front(cells: Sequence[TunedCell]) -> list[TunedCell]:
 def second_stage(cells: Sequence[TunedCell], rules: Rules) -> list[TunedCell]:
     """At most 20 cells that are worth a closer look: on the front, and beside it.
 
-    The front of those that keep the first stage's budgets, the largest effects first; then their
-    neighbours, one layer or one strength away, in the same order.
+    The front of those that have a sure effect and keep the first stage's budgets, the largest
+    effects first; then their neighbours, one layer or one strength away, in the same order.
     """
-    sound = [cell for cell in cells if rules.keeps(cell)]
+    sound = [cell for cell in cells if rules.keeps(cell) and rules.sure(cell)]
     best = sorted(front(sound), key=lambda c: (-c.effect.mean, c.cell))
     layers = sorted({c.layer for c in cells})
     strengths = sorted({c.strength for c in cells})
@@ -84,7 +88,7 @@ def choose(cells: Sequence[TunedCell], rules: Rules) -> TunedCell | None:
     The largest effect, if its interval lies above 0; and of those within one standard error of it
     the least damage along answers (one-standard-error rule: Breiman et al. 1984).
     """
-    sure = [c for c in cells if rules.keeps(c) and c.effect.has_interval and c.effect.low > 0]
+    sure = [cell for cell in cells if rules.keeps(cell) and rules.sure(cell)]
     if not sure:
         return None
     best = max(sure, key=lambda c: (c.effect.mean, -c.kl))
@@ -98,15 +102,15 @@ def _along_answers(cell: TunedCell) -> float:
 
 
 def nearest(cells: Sequence[TunedCell], rules: Rules) -> list[TunedCell]:
-    """The three cells that come nearest to being chosen: sure effects, least over budget."""
-    sure = [c for c in cells if rules.may(c) and c.effect.has_interval and c.effect.low > 0]
+    """The three cells with a sure effect that are least over budget."""
+    over_budget = [c for c in cells if rules.sure(c) and not rules.keeps(c)]
 
     def over(cell: TunedCell) -> tuple[float, float, Cell]:
         found = {n: d for n, d in cell.damages.items() if d is not None}
         most = max((rules.budgets.excess(n, d) for n, d in found.items()), default=0.0)
         return most, cell.kl, cell.cell
 
-    return sorted(sure, key=over)[:NEAREST]
+    return sorted(over_budget, key=over)[:NEAREST]
 
 
 def would_need(cell: TunedCell, rules: Rules) -> str:

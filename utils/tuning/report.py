@@ -216,7 +216,11 @@ def said(choice: Choice) -> tuple[list[str], list[list[str]], list[str]]:
             f"layer {cell.layer}, {choice.unit} {cell.strength:g} would need --budget {need}"
             for cell in close
             if (need := would_need(cell, choice.rules))
-        ] or ["no cell has an effect whose interval lies above 0"]
+        ]
+        if not any(map(choice.rules.sure, choice.cells)):
+            lines.append("no cell has an effect whose interval lies above 0")
+        elif any(choice.rules.keeps(c) and choice.rules.sure(c) for c in choice.cells):
+            lines.append("cells of less effect were not looked at closely; give smaller strengths")
     lines += [choice.said] if choice.said else []
     if choice.left_out:
         lines.append(f"{choice.left_out} pairs held out have one order only and are not asked")
