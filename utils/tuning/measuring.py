@@ -32,12 +32,11 @@ class Damage:
     """What rollouts tell of one cell.
 
     Attributes:
-        p95, mean: of the KL at their tokens, nats.
+        p95: 95th percentile of the KL at their tokens, nats.
         distinct: mean share of different 3-grams.
     """
 
     p95: float
-    mean: float
     distinct: float
 
 
@@ -170,5 +169,5 @@ def _damage(rollouts: Sequence[Any]) -> Damage:
     kls = np.where(kls < 0, np.nan, kls)
     distinct = float(np.mean([distinct_share(rollout["tokens"]) for rollout in rollouts]))
     if not len(kls):
-        return Damage(0.0, 0.0, distinct)
-    return Damage(float(np.percentile(kls, 95)), float(kls.mean()), distinct)
+        return Damage(0.0, distinct)
+    return Damage(float(np.percentile(kls, 95)), distinct)
