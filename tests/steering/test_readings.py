@@ -10,9 +10,8 @@ from conftest import make_wrapper
 
 from llama_wrapper import LlamaWrapper
 from utils.blocks.vocabulary import kl_divergence
-from utils.steering.grid import SteeredGrid
+from utils.steering.grid import DivergenceGrid
 from utils.steering.one_pass import Steer, slow_logits
-from utils.steering.readings import Divergence
 
 TEXTS = ["Is it raining?", "Please write a short poem about a ship.", "Two and two?"]
 
@@ -34,9 +33,9 @@ def test_the_divergence_in_one_pass_is_that_of_one_pass_per_cell(family: str) ->
     wrapper = make_wrapper(family)
     prompts = [wrapper.prompt_format().open_prompt(text) for text in TEXTS]
     steers = steers_of(wrapper)
-    grid = SteeredGrid(wrapper, prompts, steers, Divergence(), budget=150)
+    grid = DivergenceGrid(wrapper, prompts, steers, budget=150)
     assert grid.packed is not None
-    slow = SteeredGrid(wrapper, prompts, steers, Divergence(), slow=True)
+    slow = DivergenceGrid(wrapper, prompts, steers, slow=True)
     for batch in grid.batches:
         found = grid.readings(batch)
         assert found.shape == (len(batch), 1 + len(steers), 1) and found.dtype == torch.float64
@@ -68,8 +67,8 @@ def test_a_cell_that_breaks_the_model_is_nan_and_leaves_the_others_alone() -> No
     prompts = [wrapper.prompt_format().open_prompt(text) for text in TEXTS]
     sound = steers_of(wrapper)
     steers = [*sound[:3], Steer(1, torch.full((wrapper.width,), torch.inf)), *sound[3:]]
-    expected = SteeredGrid(wrapper, prompts, sound, Divergence())
-    grid = SteeredGrid(wrapper, prompts, steers, Divergence())
+    expected = DivergenceGrid(wrapper, prompts, sound)
+    grid = DivergenceGrid(wrapper, prompts, steers)
     with pytest.warns(UserWarning, match="overflow"):
         found = {n: row for b in grid.batches for n, row in zip(b, grid.readings(b), strict=True)}
     keep = [0, 1, 2, 3, 5, 6, 7]

@@ -22,7 +22,7 @@ from utils.steering.one_pass import (
     default_budget,
     slow_logits,
 )
-from utils.steering.readings import Letters, Reading
+from utils.steering.readings import Divergence, Letters, Reading
 from utils.steering.self_check import Rounding, Ways, checked, probe_batches
 
 P = TypeVar("P", bound=LetterPrompt | OpenPrompt)
@@ -34,39 +34,40 @@ def deltas_of(vectors: Mapping[int, Tensor], multipliers: Sequence[float]) -> li
 
 
 class SteeredGrid(Generic[P]):
-    """What is read of the logits after every prompt, under every steer.
+    """What is read of the logits after every prompt, under every steer; ``reading`` says what.
 
     Args:
         wrapper: the model.
         prompts: all prompts of the run, the finished ones too (batches depend on all of them).
         steers: the steered cells.
-        reading: what is read.
         budget: tokens in one forward pass; ``None`` for the default of the device.
         slow: one forward pass a cell, for comparison.
 
     Attributes:
+        reading: what is read of the logits, one for all grids of a class.
         batches: indices of the prompts that are computed together.
         rounding: of a 16-bit model, as measured before the run.
         alone: cells computed one by one so far: all of the slow way, or those that overflow.
     """
+
+    reading: Reading[P]
 
     def __init__(
         self,
         wrapper: LlamaWrapper,
         prompts: Sequence[P],
         steers: Sequence[Steer],
-        reading: Reading[P],
         *,
         budget: int | None = None,
         slow: bool = False,
     ) -> None:
-        self.wrapper, self.prompts, self.reading = wrapper, prompts, reading
+        self.wrapper, self.prompts = wrapper, prompts
         self.order = sorted(range(len(steers)), key=lambda i: steers[i].layer)
         self.steers = [steers[i] for i in self.order]
         self.alone = 0
         regime = stretching(wrapper.model.config).regime
         # a batch holds prompts of one tail that are read alike
-        groups = [(regime(len(p.ids)), p.tail, *reading.group(p)) for p in prompts]
+        groups = [(regime(len(p.ids)), p.tail, *self.reading.group(p)) for p in prompts]
         self.packed, self.rounding = (None, None) if slow else self._checked_packing(groups)
         budget = budget or default_budget(wrapper.device)
         if self.packed is None:
@@ -202,22 +203,19 @@ class SteeredGrid(Generic[P]):
 
 
 class LetterGrid(SteeredGrid[LetterPrompt]):
-    """P(letter) of every prompt under every steer; arguments as of :class:`SteeredGrid`."""
+    """P(letter) of every prompt under every steer."""
 
-    def __init__(
-        self,
-        wrapper: LlamaWrapper,
-        prompts: Sequence[LetterPrompt],
-        steers: Sequence[Steer],
-        *,
-        budget: int | None = None,
-        slow: bool = False,
-    ) -> None:
-        super().__init__(wrapper, prompts, steers, Letters(), budget=budget, slow=slow)
+    reading = Letters()
 
     def probabilities(self, batch: Sequence[int]) -> Tensor:
         """P(letter) for the prompts of one batch, float64, (prompts, 1 + steers, letters)."""
         return self.readings(batch)
+
+
+class DivergenceGrid(SteeredGrid[OpenPrompt]):
+    """KL(unsteered || steered) of the next token, nats, of every prompt under every steer."""
+
+    reading = Divergence()
 
 
 def _plain(parts: Sequence[Tensor]) -> Tensor:

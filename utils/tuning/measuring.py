@@ -14,9 +14,8 @@ from utils.files.paths import Cell, Paths
 from utils.prompts.format import LetterPrompt, OpenPrompt
 from utils.ranks import Ranks
 from utils.scores.loops import distinct_share
-from utils.steering.grid import LetterGrid, SteeredGrid
+from utils.steering.grid import DivergenceGrid, LetterGrid
 from utils.steering.one_pass import Steer
-from utils.steering.readings import Divergence
 from utils.sweeps.journal import Journal, Schema
 from utils.text.progress import progress
 from utils.tuning.cells import Floats
@@ -81,9 +80,7 @@ class Bench:
 
         def make() -> tuple[list[list[int]], Measure]:
             steers = [steer(cell) for cell in cells[1:]]
-            grid = SteeredGrid(
-                self.wrapper, prompts, steers, Divergence(), budget=self.batch_tokens
-            )
+            grid = DivergenceGrid(self.wrapper, prompts, steers, budget=self.batch_tokens)
             return grid.batches, lambda b: grid.readings(b).nan_to_num(nan=-1.0).tolist()
 
         found = _numbers(self._journalled(name, prompts, cells, make, _are_numbers(1)))
