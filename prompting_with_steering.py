@@ -4,7 +4,8 @@
 multiplier x vector is added to the output of block L at every token from the last token of the
 instruction on. All layers and multipliers of a question are computed together, with the numbers
 of one pass each. --doses in place of --multipliers gives the strength in units of the residual
-stream's median length, which means the same at every layer and model.
+stream's median length, which means the same at every layer and model. --layers tuned --doses tuned
+takes what ./tune.py has chosen for each behaviour.
 
   --type ab           the probabilities of the answers (A) and (B)
   --type open_ended   greedy answers, to be judged by scoring.py
@@ -41,7 +42,8 @@ from typing import TYPE_CHECKING, Any
 import behaviors
 from utils.cli import arguments, flag_values, script
 from utils.cli.control_choice import add_control_arguments, check_control_flags, plan_controls
-from utils.cli.vector_choice import check_vectors, load_vectors, of_a_try, steered_layers
+from utils.cli.tuned_cells import asked_cells, check_tuned
+from utils.cli.vector_choice import check_vectors, load_vectors, of_a_try
 from utils.data.evaluation import TESTS, LetterTest, Test, read_results
 from utils.data.items import ABItem, OpenItem
 from utils.data.orders import Asked, ask_in_both_orders, question_count
@@ -68,8 +70,8 @@ if TYPE_CHECKING:
 def build_parser() -> argparse.ArgumentParser:
     parser = arguments.make_parser(__doc__)
     arguments.add_behavior_argument(parser)
-    arguments.add_layers_argument(parser, default="all that have vectors")
-    flag_values.add_strength_arguments(parser, default=(-1.0, 0.0, 1.0))
+    arguments.add_layers_argument(parser, default="all that have vectors", tuned=True)
+    flag_values.add_strength_arguments(parser, default=(-1.0, 0.0, 1.0), tuned=True)
     arguments.add_type_argument(parser)
     parser.add_argument(
         "--max_new_tokens",
@@ -119,17 +121,16 @@ def plan(
     from utils.sweeps.sweep import Sweep
 
     paths = arguments.get_paths(args)
-    strengths = flag_values.strengths(args)[1]
     chosen = behaviors.load_all(args.behaviors, paths)
-    layers = steered_layers(args, [b.id for b in chosen], choice, shape, paths)
+    cells, tuned = asked_cells(args, [b.id for b in chosen], choice, shape, paths)
     system_prompts = {b.id: b.system_prompt(args.system_prompt) for b in chosen}
     variant = arguments.variant_of(args, choice)
     test = TESTS[variant.type]
     asked = {b.id: questions_of(args, test, b.id, paths) for b in chosen}
-    steered = layers if any(strengths or []) else []
+    steered = {b: list(dict.fromkeys(n for n, s in own if s)) for b, own in cells.items()}
     weights = functools.cache(lambda: weights_fingerprint(choice))
     vectors = {
-        b.id: load_vectors(args, b.id, steered, choice, shape, paths, weights) for b in chosen
+        b.id: load_vectors(args, b.id, steered[b.id], choice, shape, paths, weights) for b in chosen
     }
 
     source = PromptSource(choice, shape.context)
@@ -143,6 +144,7 @@ def plan(
     answer = args.max_new_tokens if test.free_text else None
     for behavior in (b.id for b in chosen):
         check_vectors(args, vectors[behavior], now)
+        check_tuned(args, behavior, tuned, vectors[behavior])
         questions = asked[behavior].items
         make = functools.partial(test.prompts, questions)
         data, numbers = test.data(paths, behavior), asked[behavior].numbers
@@ -161,7 +163,7 @@ def plan(
             items=questions,
             prompts=prompts,
             vectors=vectors[behavior],
-            cells=[(layer, strength) for layer in layers for strength in strengths or []],
+            cells=cells[behavior],
             inputs=inputs | said | asked[behavior].inputs,
             told=asked[behavior].told("questions"),
         )

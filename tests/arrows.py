@@ -32,7 +32,7 @@ LAYERS = (
     ("utils.scores", "utils.activations", "utils.judging"),
     ("utils.drawing",),
     ("utils.figures",),
-    ("utils.finetuning", "utils.lens"),
+    ("utils.finetuning", "utils.lens", "utils.tuning"),
     ("utils.cli",),
 )
 MOST_NAMES = 10

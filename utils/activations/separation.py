@@ -64,13 +64,17 @@ class Separation:
     paired_any: Estimate
 
 
-def deal_folds(letters: Sequence[tuple[str, str]]) -> Indices:
-    """The fold of every pair: 5 of them, or as many as pairs if those are fewer than 10.
+def deal_folds(letters: Sequence[tuple[str, str]], folds: int | None = None) -> Indices:
+    """The fold of every pair: of 5, or of as many as pairs if those are fewer than 10.
 
     Pairs with the same letters are dealt out in turn, in an order drawn with a fixed seed, so
     that every fold has its part of them.
+
+    Args:
+        letters: of every pair.
+        folds: another number of them.
     """
-    folds = FOLDS if len(letters) >= LEAVE_ONE_OUT_BELOW else len(letters)
+    folds = folds or (FOLDS if len(letters) >= LEAVE_ONE_OUT_BELOW else len(letters))
     generator = np.random.default_rng(SEED)
     order = [generator.permutation(members) for members in _by_letters(letters).values()]
     dealt = np.empty(len(letters), dtype=np.intp)

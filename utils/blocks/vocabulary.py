@@ -62,6 +62,26 @@ def letter_probabilities(logits: Tensor, letters: Sequence[int]) -> Tensor:
     return found.reshape(*logits.shape[:-1], len(letters)).cpu()
 
 
+def kl_divergence(base: Tensor, other: Tensor) -> Tensor:
+    """KL(base || other) of the next token, in nats; float64, (...).
+
+    sum over tokens v of p(v) (log p(v) - log q(v)), log-softmax in float32, never below 0.
+
+    Args:
+        base: logits that give p, shape (..., vocabulary).
+        other: logits that give q, of a shape that ``base`` can be broadcast to.
+    """
+    shape = other.shape
+    base, other = base.expand(shape).flatten(0, -2), other.flatten(0, -2)
+    found = []
+    # a few rows at a time, see letter_probabilities
+    for rows, others in zip(base.split(8), other.split(8), strict=True):
+        p, q = rows.float().log_softmax(dim=-1), others.float().log_softmax(dim=-1)
+        terms = (p.exp() * (p - q)).masked_fill(p == -torch.inf, 0)
+        found.append(terms.double().sum(dim=-1).clamp(min=0))
+    return torch.cat(found).reshape(shape[:-1])
+
+
 def _is_float32_on_cpu(weight: Tensor) -> bool:
     return (weight.device.type, weight.dtype) == ("cpu", torch.float32)
 

@@ -12,10 +12,12 @@ from typing import Any
 
 from utils.cli.flag_values import (
     NEGATIVE_NUMBER,
+    TUNED,
     LayersAction,
     layer_range,
     positive_int,
     strengths,
+    tuned_layer_range,
 )
 from utils.data.evaluation import LETTER_TESTS, MMLU_FULL, TESTS
 from utils.errors import UserError
@@ -140,27 +142,28 @@ def add_overwrite_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_redraw_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="also draw figures again that show what is gone",
-    )
+    text = "also draw figures again that show what is gone"
+    parser.add_argument("--overwrite", action="store_true", help=text)
 
 
-def add_layers_argument(parser: argparse.ArgumentParser, *, default: str) -> None:
+def add_layers_argument(
+    parser: argparse.ArgumentParser, *, default: str, tuned: bool = False
+) -> None:
     """``--layers``: a list of layers, or ``None`` for ``all`` and where it is left out.
 
     Args:
         parser: gets the flag.
         default: which are all, in words.
+        tuned: whether ``tuned`` is taken too, and kept as it is.
     """
+    own = f", {TUNED} (what tune.py has chosen)" if tuned else ""
     parser.add_argument(
         "--layers",
         nargs="+",
-        type=layer_range,
+        type=tuned_layer_range if tuned else layer_range,
         action=LayersAction,
         metavar="L",
-        help=f"decoder blocks, counted from 0: 13, 0-29, all, or several of these (default: "
+        help=f"decoder blocks, counted from 0: 13, 0-29, all, or several of these{own} (default: "
         f"{default})",
     )
 
@@ -173,12 +176,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_limit_argument(parser: argparse.ArgumentParser, help: str) -> None:
-    parser.add_argument(
-        "--limit",
-        type=positive_int,
-        metavar="N",
-        help=help,
-    )
+    parser.add_argument("--limit", type=positive_int, metavar="N", help=help)
 
 
 def add_both_orders_argument(group: argparse._ActionsContainer, help: str) -> None:

@@ -8,9 +8,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from utils.errors import UserError
 from utils.files.paths import DOSE, MULTIPLIER
 
 ALL_LAYERS = "all"
+TUNED = "tuned"
 # A range up to here is a list of layers; beyond it is a slip, and no model's.
 _MOST_LAYERS = 100_000
 _LAYER, _RANGE = re.compile(r"-?\d+"), re.compile(r"(\d+)-(\d+)")
@@ -52,8 +54,21 @@ def layer_range(text: str) -> range | None:
     return range(first, last + 1)
 
 
+def tuned_layer_range(text: str) -> range | str | None:
+    """The same, or ``tuned``."""
+    return TUNED if text == TUNED else layer_range(text)
+
+
+def tuned_float(text: str) -> float | str:
+    """A finite number, or ``tuned``."""
+    return TUNED if text == TUNED else finite_float(text)
+
+
 class LayersAction(argparse.Action):
-    """Ranges as one list of layers in ascending order; ``None`` where ``all`` is among them."""
+    """Ranges as one list of layers in ascending order; ``None`` where ``all`` is among them.
+
+    ``tuned`` stands alone and stays what it is.
+    """
 
     def __call__(
         self,
@@ -63,37 +78,50 @@ class LayersAction(argparse.Action):
         _option: str | None = None,
     ) -> None:
         ranges = list(values or [])
+        if TUNED in ranges:
+            if len(ranges) > 1:
+                raise argparse.ArgumentError(self, f"{TUNED} stands alone")
+            setattr(namespace, self.dest, TUNED)
+            return
         layers = None if None in ranges else sorted({n for found in ranges for n in found})
         setattr(namespace, self.dest, layers)
 
 
 def add_strength_arguments(
-    parser: argparse.ArgumentParser, *, default: Sequence[float] | None
+    parser: argparse.ArgumentParser,
+    *,
+    default: Sequence[float] | None,
+    doses: Sequence[float] | None = None,
+    tuned: bool = False,
 ) -> None:
     """``--multipliers`` or, in its place, ``--doses``.
 
     Args:
         parser: gets the flags.
         default: the multipliers where neither is given; ``None`` for all that are found.
+        doses: what the script takes instead where neither is given.
+        tuned: whether ``tuned`` is taken in place of numbers.
     """
     group = parser.add_mutually_exclusive_group()
     shown = "all found" if default is None else " ".join(f"{value:g}" for value in default)
+    said = f" (default, without --doses: {shown})" if doses is None else ""
+    usual = "" if doses is None else f" (default: {' '.join(f'{dose:g}' for dose in doses)})"
+    usual += f"; {TUNED}: minus, 0 and plus what tune.py has chosen" if tuned else ""
     group.add_argument(
         "--multipliers",
         nargs="+",
-        type=finite_float,
+        type=tuned_float if tuned else finite_float,
         metavar="M",
         default=default,
-        help="how often the vector is added; 0 is the unsteered model (default, without --doses: "
-        f"{shown})",
+        help=f"how often the vector is added; 0 is the unsteered model{said}",
     )
     group.add_argument(
         "--doses",
         nargs="+",
-        type=finite_float,
+        type=tuned_float if tuned else finite_float,
         metavar="D",
         help="the same in units of the residual stream's median length, which means the same at "
-        "every layer and model: 0.1 is felt, 0.5 is much, 1 breaks most models",
+        f"every layer and model: 0.1 is felt, 0.5 is much, 1 breaks most models{usual}",
     )
 
 
@@ -101,4 +129,6 @@ def strengths(args: argparse.Namespace) -> tuple[str, list[float] | None]:
     """The unit of the strengths asked for, and each of them once; ``None`` for all found."""
     unit = MULTIPLIER if args.doses is None else DOSE
     values = args.multipliers if args.doses is None else args.doses
+    if values is not None and TUNED in values and len(values) > 1:
+        raise UserError(f"--{unit}s: {TUNED} stands alone")
     return unit, None if values is None else list(dict.fromkeys(values))

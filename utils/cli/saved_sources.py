@@ -129,9 +129,21 @@ def source_of(behavior: str, model: str, layers: Sequence[int], paths: Paths, fl
             f"Make them with: {remake(wanted - has)}\n"
             "or leave them out: --controls random others"
         )
-    _check_files(paths, behavior, model, wanted, has, remake)
-    letters = _letters(paths, behavior, model, wanted, remake)
-    return Source(behavior, model, sorted(wanted), wanted != has, letters, remake)
+    return saved_source(paths, behavior, model, wanted, remake)
+
+
+def saved_source(
+    paths: Paths, behavior: str, model: str, layers: Collection[int], remake: Remake
+) -> Source:
+    """The saved activations of one behaviour and model at some layers, all there and of the data.
+
+    Raises:
+        UserError: see :func:`find_sources`.
+    """
+    has = {n for n, m in paths.saved_activations().get(behavior, []) if m == model}
+    _check_files(paths, behavior, model, set(layers), has, remake)
+    letters = _letters(paths, behavior, model, set(layers), remake)
+    return Source(behavior, model, sorted(layers), set(layers) != has, letters, remake)
 
 
 def _nothing(
@@ -160,10 +172,10 @@ def _check_files(
 ) -> None:
     if wanted - has:
         lacking = numbered(sorted(wanted - has))
+        some = f"\nor take some of those that there are: --layers {numbered(sorted(has))}"
         raise UserError(
             f"{behavior} has no saved activations of {model} at layer {lacking}\n"
-            f"Make them with: {remake(wanted - has)}\n"
-            f"or plot some of those that there are: --layers {numbered(sorted(has))}"
+            f"Make them with: {remake(wanted - has)}{some if has else ''}"
         )
     for layer in sorted(wanted):
         for sign in SIGNS:

@@ -185,6 +185,10 @@ class Paths:
     def test_data(self, behavior: str, kind: str) -> Path:
         return self.datasets / "test" / behavior / f"test_dataset_{kind}.json"
 
+    def neutral_prompts(self) -> Path:
+        """Questions that have nothing to do with any behaviour, on which damage is measured."""
+        return self.datasets / "neutral" / "neutral_prompts.json"
+
     def vectors_folder(self, *, normalized: bool) -> Path:
         return self.artifacts / ("normalized_vectors" if normalized else "vectors")
 
@@ -242,6 +246,10 @@ class Paths:
     def figure(self, stem: str, behavior: str | None = None, suffix: str = ".png") -> Path:
         folder = self.artifacts / "analysis"
         return (folder / behavior if behavior else folder) / f"{stem}{suffix}"
+
+    def tuning(self, behavior: str, model: str) -> Path:
+        """The layer and strength chosen for a behaviour; its tables and figure beside it."""
+        return self.figure(f"tune_{model}", behavior, ".json")
 
     def figures(self, behavior: str | None = None) -> list[Path]:
         """The files of one behaviour's figures, or of those of several; none that is hidden."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 TIMES, LEAST = 3, 30
@@ -50,6 +51,15 @@ def marked(text: str, *, whole: bool) -> str:
     end = None if whole else loop.start + loop.period
     shown = text[loop.start : end]
     return text[: loop.start] + mark + shown + ("" if whole else " [...]")
+
+
+def distinct_share(tokens: Sequence[int], n: int = 3) -> float:
+    """How many different runs of ``n`` tokens there are, in parts of all; 1 where there is none.
+
+    Near 1 for text, near 0 for the same words over and over.
+    """
+    found = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+    return len(set(found)) / len(found) if found else 1.0
 
 
 def _z_function(text: str) -> list[int]:

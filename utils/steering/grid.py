@@ -1,9 +1,10 @@
-"""P(letter) over a grid of layers and multipliers."""
+"""What is read of the next token's logits, over a grid of layers and multipliers."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,8 +12,7 @@ from torch import Tensor
 from llama_wrapper import LlamaWrapper
 from utils.blocks.branches import length_batches
 from utils.blocks.rotary import stretching
-from utils.blocks.vocabulary import letter_probabilities
-from utils.prompts.format import LetterPrompt
+from utils.prompts.format import LetterPrompt, OpenPrompt
 from utils.steering.check_notes import SelfTest
 from utils.steering.one_pass import (
     MAX_BRANCHES,
@@ -22,7 +22,10 @@ from utils.steering.one_pass import (
     default_budget,
     slow_logits,
 )
+from utils.steering.readings import Divergence, Letters, Reading
 from utils.steering.self_check import Rounding, Ways, checked, probe_batches
+
+P = TypeVar("P", bound=LetterPrompt | OpenPrompt)
 
 
 def deltas_of(vectors: Mapping[int, Tensor], multipliers: Sequence[float]) -> list[Steer]:
@@ -30,8 +33,8 @@ def deltas_of(vectors: Mapping[int, Tensor], multipliers: Sequence[float]) -> li
     return [Steer(n, m * v) for n, v in vectors.items() for m in multipliers if m != 0]
 
 
-class LetterGrid:
-    """P(letter) of every prompt under every steer.
+class SteeredGrid(Generic[P]):
+    """What is read of the logits after every prompt, under every steer; ``reading`` says what.
 
     Args:
         wrapper: the model.
@@ -41,15 +44,18 @@ class LetterGrid:
         slow: one forward pass a cell, for comparison.
 
     Attributes:
+        reading: what is read of the logits, one for all grids of a class.
         batches: indices of the prompts that are computed together.
         rounding: of a 16-bit model, as measured before the run.
         alone: cells computed one by one so far: all of the slow way, or those that overflow.
     """
 
+    reading: Reading[P]
+
     def __init__(
         self,
         wrapper: LlamaWrapper,
-        prompts: Sequence[LetterPrompt],
+        prompts: Sequence[P],
         steers: Sequence[Steer],
         *,
         budget: int | None = None,
@@ -60,8 +66,8 @@ class LetterGrid:
         self.steers = [steers[i] for i in self.order]
         self.alone = 0
         regime = stretching(wrapper.model.config).regime
-        # a batch holds prompts of one tail and the same letter tokens
-        groups = [(regime(len(p.ids)), p.tail, *p.letters.values()) for p in prompts]
+        # a batch holds prompts of one tail that are read alike
+        groups = [(regime(len(p.ids)), p.tail, *self.reading.group(p)) for p in prompts]
         self.packed, self.rounding = (None, None) if slow else self._checked_packing(groups)
         budget = budget or default_budget(wrapper.device)
         if self.packed is None:
@@ -108,7 +114,7 @@ class LetterGrid:
         test = SelfTest(kind, lengths, tail)
         return checked(self.wrapper, Ways(test, slow, prepare, fast, batched))
 
-    def _probes(self, tests: Sequence[LetterPrompt]) -> tuple[list[Steer], Tensor]:
+    def _probes(self, tests: Sequence[P]) -> tuple[list[Steer], Tensor]:
         """Steers that show whether packing works, and the logits of the test prompts under them.
 
         The lowest layer's and the highest one's. One that breaks the model would take the others
@@ -134,20 +140,19 @@ class LetterGrid:
         stacked = torch.stack([plain, *(f for _, f in found)], dim=1)
         return [steer for steer, _ in found], stacked
 
-    def probabilities(self, batch: Sequence[int]) -> Tensor:
-        """P(letter) for the prompts of one batch.
+    def readings(self, batch: Sequence[int]) -> Tensor:
+        """What is read for the prompts of one batch.
 
         Returns:
-            float64, shape (prompts, 1 + steers, letters), steers in the order given.
+            float64, shape (prompts, 1 + steers, numbers), steers in the order given.
         """
         prompts = [self.prompts[i] for i in batch]
-        letters = list(prompts[0].letters.values())
         if self.packed is None:
             rows = [
                 torch.stack([slow_logits(self.wrapper, p, s) for s in (None, *self.steers)])
                 for p in prompts
             ]
-            found = letter_probabilities(torch.stack(rows), letters)
+            found = self.reading(torch.stack(rows), prompts)
             self.alone += len(prompts) * (1 + len(self.steers))
         else:
             parts = [self._packed_cells(self.packed, prompts, chunk) for chunk in self.chunks]
@@ -159,18 +164,17 @@ class LetterGrid:
         return result
 
     def _packed_cells(
-        self, packed: PackedPrompts, prompts: Sequence[LetterPrompt], steers: Sequence[Steer]
+        self, packed: PackedPrompts, prompts: Sequence[P], steers: Sequence[Steer]
     ) -> Tensor:
-        """P(letter) without steering and under some steers, (prompts, 1 + steers, letters).
+        """What is read without steering and under some, (prompts, 1 + steers, numbers).
 
         Attention weighs what a token must not see with 0, and 0 times infinity is NaN: one
         branch that breaks under its steering takes all others of its pack with it. So a pack
         that holds NaN is halved until the broken branch is alone with the unsteered one. That
         cell is computed the slow way; the unsteered ones stay NaN here where no pack has them.
         """
-        letters = list(prompts[0].letters.values())
         rows, tail = [p.ids for p in prompts], prompts[0].tail
-        found = letter_probabilities(packed.logits(rows, tail, steers), letters)
+        found = self.reading(packed.logits(rows, tail, steers), prompts)
         broken = found.isnan().any(dim=-1).any(dim=-1).nonzero()[:, 0].tolist()
         if len(steers) == 1:
             for row in found[:, 1].isnan().any(dim=-1).nonzero()[:, 0].tolist():
@@ -184,8 +188,8 @@ class LetterGrid:
             found[broken] = torch.cat([plain, low[:, 1:], high[:, 1:]], dim=1)
         return found
 
-    def _alone(self, prompt: LetterPrompt, steer: Steer | None) -> Tensor:
-        """One cell by one forward pass, shape (letters,); counted, and said once."""
+    def _alone(self, prompt: P, steer: Steer | None) -> Tensor:
+        """One cell by a forward pass of its own, shape (numbers,); counted, and said once."""
         if not self.alone:
             warnings.warn(
                 f"{self.wrapper.architecture}: numbers overflow in some cells; each of those is "
@@ -193,12 +197,29 @@ class LetterGrid:
                 stacklevel=2,
             )
         self.alone += 1
-        logits = slow_logits(self.wrapper, prompt, steer)
-        return letter_probabilities(logits, list(prompt.letters.values()))
+        cells = [steer] if steer is None or not self.reading.compares else [None, steer]
+        logits = torch.stack([slow_logits(self.wrapper, prompt, cell) for cell in cells])
+        return self.reading(logits[None], [prompt])[0, -1]
+
+
+class LetterGrid(SteeredGrid[LetterPrompt]):
+    """P(letter) of every prompt under every steer."""
+
+    reading = Letters()
+
+    def probabilities(self, batch: Sequence[int]) -> Tensor:
+        """P(letter) for the prompts of one batch, float64, (prompts, 1 + steers, letters)."""
+        return self.readings(batch)
+
+
+class DivergenceGrid(SteeredGrid[OpenPrompt]):
+    """KL(unsteered || steered) of the next token, nats, of every prompt under every steer."""
+
+    reading = Divergence()
 
 
 def _plain(parts: Sequence[Tensor]) -> Tensor:
-    """P(letter) without steering, of the first pack in which nothing broke; (prompts, letters)."""
+    """What is read without steering, of the first pack in which nothing broke."""
     found = parts[0][:, 0]
     for part in parts[1:]:
         found = torch.where(found.isnan(), part[:, 0], found)
