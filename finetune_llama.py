@@ -31,11 +31,11 @@ from typing import TYPE_CHECKING
 
 import behaviors
 from utils.cli import arguments, script, training_arguments
-from utils.cli.finetuning_plan import Job, plan, prepare
 from utils.drawing.files import add_format_argument, written_as
 from utils.errors import UserError
 from utils.files.artifacts import fingerprint
 from utils.models.choice import ModelChoice
+from utils.plans.finetuning import Job, plan, prepare
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

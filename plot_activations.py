@@ -151,8 +151,8 @@ def plot(args: argparse.Namespace) -> int:
     started = time.monotonic()
     paths = arguments.get_paths(args)
 
-    from utils.cli.saved_sources import find_sources
     from utils.figures.activation_plan import hashes_of
+    from utils.plans.saved_sources import find_sources
 
     sources = find_sources(args, paths)
     names = {s.behavior: behaviors.load(s.behavior, paths).name for s in sources}

@@ -37,26 +37,18 @@ import argparse
 import functools
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import behaviors
 from utils.cli import arguments, flag_values, script
-from utils.cli.control_choice import add_control_arguments, check_control_flags, plan_controls
-from utils.cli.tuned_cells import asked_cells, check_tuned
-from utils.cli.vector_choice import check_vectors, load_vectors, of_a_try
-from utils.data.evaluation import TESTS, LetterTest, Test, read_results
-from utils.data.items import ABItem, OpenItem
-from utils.data.orders import Asked, ask_in_both_orders, question_count
-from utils.errors import UserError
 from utils.files.paths import Paths
-from utils.models.choice import ModelChoice, ModelShape
-from utils.models.identity import weights_fingerprint
+from utils.plans.controls import add_control_arguments, check_control_flags, plan_controls
+from utils.plans.sweep import plan
+from utils.plans.sweep_closing import report, write_answers
+from utils.plans.vector_choice import of_a_try
 from utils.prompts.shown import show_tokens
-from utils.ranks import Ranks, rank
-from utils.steering.prompt_source import PromptSource, Wanted, known_dtype
+from utils.ranks import Ranks
 from utils.sweeps.journal import distinct_cells
 from utils.text.progress import ProgressLines, progress
-from utils.vectors.origin import Origin
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -95,81 +87,6 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_compute_arguments(parser)
     arguments.add_folder_arguments(parser)
     return parser
-
-
-def inputs_of_model(choice: ModelChoice, weights: str, args: argparse.Namespace) -> dict[str, Any]:
-    """What the results depend on of the model and how it is loaded."""
-    dtype = known_dtype(**arguments.loading_options(args))
-    return {"model": choice.label, "weights": weights, "dtype": dtype}
-
-
-def questions_of(
-    args: argparse.Namespace, test: Test, behavior: str, paths: Paths
-) -> Asked[ABItem] | Asked[OpenItem]:
-    """The questions of a test as they are asked."""
-    if isinstance(test, LetterTest):
-        items = test.load(paths, behavior, args.limit)
-        return ask_in_both_orders(items) if args.both_orders else Asked(items)
-    return Asked(test.load(paths, behavior, args.limit))
-
-
-def plan(
-    args: argparse.Namespace, choice: ModelChoice, shape: ModelShape
-) -> tuple[list[Sweep], PromptSource]:
-    """All sweeps, every input checked before the model is loaded; and where prompts come from."""
-    # numpy comes with it, and --help does without
-    from utils.sweeps.sweep import Sweep
-
-    paths = arguments.get_paths(args)
-    chosen = behaviors.load_all(args.behaviors, paths)
-    cells, tuned = asked_cells(args, [b.id for b in chosen], choice, shape, paths)
-    system_prompts = {b.id: b.system_prompt(args.system_prompt) for b in chosen}
-    variant = arguments.variant_of(args, choice)
-    test = TESTS[variant.type]
-    asked = {b.id: questions_of(args, test, b.id, paths) for b in chosen}
-    steered = {b: list(dict.fromkeys(n for n, s in own if s)) for b, own in cells.items()}
-    weights = functools.cache(lambda: weights_fingerprint(choice))
-    vectors = {
-        b.id: load_vectors(args, b.id, steered[b.id], choice, shape, paths, weights) for b in chosen
-    }
-
-    source = PromptSource(choice, shape.context)
-    sweeps = []
-    model_inputs = inputs_of_model(choice, weights(), args) | {"kind": f"{test.type} results"}
-    # the system prompt is what a vector is tried under, not what it was made with
-    now = Origin.of(model_inputs | {"template": source.fingerprint()})
-    if test.free_text:
-        model_inputs["max_new_tokens"] = args.max_new_tokens
-        model_inputs |= source.end_inputs()
-    answer = args.max_new_tokens if test.free_text else None
-    for behavior in (b.id for b in chosen):
-        check_vectors(args, vectors[behavior], now)
-        check_tuned(args, behavior, tuned, vectors[behavior])
-        questions = asked[behavior].items
-        make = functools.partial(test.prompts, questions)
-        data, numbers = test.data(paths, behavior), asked[behavior].numbers
-        wanted = Wanted(test.type, questions, data, make, answer, numbers)
-        system_prompt = system_prompts[behavior]
-        inputs = model_inputs | {
-            "template": source.fingerprint(system_prompt),
-            "data": questions.sha256,
-            "items": len(questions),
-        }
-        prompts, said = source.prompts(wanted, system_prompt)
-        sweep = Sweep(
-            test=test,
-            behavior=behavior,
-            variant=variant,
-            items=questions,
-            prompts=prompts,
-            vectors=vectors[behavior],
-            cells=cells[behavior],
-            inputs=inputs | said | asked[behavior].inputs,
-            told=asked[behavior].told("questions"),
-        )
-        sweep.find_pending(paths, overwrite=args.overwrite)
-        sweeps.append(sweep)
-    return sweeps, source
 
 
 def main(args: argparse.Namespace) -> int:
@@ -241,76 +158,6 @@ def measure_controls(
 
 def update_by(bar: tqdm | ProgressLines, each: int, questions: float) -> None:
     bar.update(round(each * questions))
-
-
-def write_answers(
-    sweeps: list[Sweep], paths: Paths, *, overwrite: bool
-) -> tuple[list[Path], list[str]]:
-    """Pages with all open-ended answers; those written, and why others were not."""
-    if not sweeps[0].test.free_text or rank() != 0:
-        return [], []
-    from utils.figures.album import Album
-    from utils.figures.answer_pages import write_pages
-
-    album, refused = Album[Paths](paths, overwrite=overwrite), []
-    for sweep in sweeps:
-        try:
-            questions = [item.question for item in sweep.items]
-            write_pages(sweep.behavior, sweep.variant, sweep.cells, questions, album)
-        except UserError as error:
-            refused.append(str(error))
-    return album.written, refused
-
-
-def report(sweeps: list[Sweep], paths: Paths, answers: int, written: list[Path]) -> None:
-    test = sweeps[0].test
-    for sweep in sweeps:
-        places = {sweep.path(cell, paths) for cell in sweep.cells}
-        made = len(places & set(written))
-        print(f"{sweep.behavior}: {len(places)} cells, {made} of them made now")
-        if sweep.told:
-            print(f"  {sweep.told}")
-        if sweep.near_ties:
-            print(
-                f"  in {sweep.near_ties} answers two tokens were within rounding of each other: "
-                "another batch size may give another text there"
-            )
-        if sweep.rounding is not None:
-            print(f"  {sweep.rounding}")
-        if sweep.alone:
-            print(f"  {sweep.alone} of {sweep.computed} cells computed alone (slow)")
-        rows = [item.row for item in sweep.items]
-        beyond = test.beyond_ab(rows)
-        if beyond:
-            print(
-                f"  {beyond} of {question_count(rows)} questions have a matching letter beyond A "
-                "and B and count 0\n  (plot_results.py --without_beyond_ab leaves them out)"
-            )
-    if not test.judged:
-        from utils.scores.sweep_report import changes_table
-
-        print(changes_table(sweeps, paths))
-    for sweep in sweeps if test.free_text else []:
-        print_answers(sweep, paths, answers)
-
-
-def print_answers(sweep: Sweep, paths: Paths, count: int) -> None:
-    """The first answers of one behaviour, a table for each layer and question."""
-    from utils.scores.loops import marked
-    from utils.text.terminal_tables import side_by_side
-
-    for layer in sorted({layer for layer, _ in sweep.cells}):
-        strengths = sorted(s for n, s in sweep.cells if n == layer)
-        places = {s: sweep.path((layer, s), paths) for s in strengths}
-        rows = {s: read_results(path) for s, path in places.items() if path.exists()}
-        for number in range(min(count, len(sweep.items))):
-            titles = {s: f"{sweep.variant.unit} {s:+g}" if s else "unsteered" for s in rows}
-            answers = {
-                titles[s]: marked(str(found[number]["model_output"]), whole=False)
-                for s, found in rows.items()
-            }
-            title = f"{sweep.behavior}, layer {layer}: {sweep.items[number].question}"
-            print(f"\n{side_by_side(title, answers)}\n")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ from utils.tuning.chosen import read_choice
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
-    from utils.cli.tuning_plan import Plan
+    from utils.plans.tuning import Plan
     from utils.tuning.report import Choice
 
 
@@ -64,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
     tuned_strengths(args)
     choice, shape = arguments.get_model(args)
     # torch comes with it, and --help does without
-    from utils.cli.tuning_plan import plan_tuning
+    from utils.plans.tuning import plan_tuning
 
     plan = plan_tuning(args, choice, shape)
     made: list[Choice] = []

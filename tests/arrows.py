@@ -34,6 +34,7 @@ LAYERS = (
     ("utils.figures",),
     ("utils.finetuning", "utils.lens", "utils.tuning"),
     ("utils.cli",),
+    ("utils.plans",),
 )
 MOST_NAMES = 10
 FLOOR = {part: floor for floor, parts in enumerate(LAYERS) for part in parts}

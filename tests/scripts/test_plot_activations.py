@@ -29,11 +29,11 @@ from utils.activations.separation import (
     same_letter,
     without_letters,
 )
-from utils.cli.saved_sources import model_flags
 from utils.drawing import plotting
 from utils.errors import UserError
 from utils.figures import activation_figures
 from utils.files.paths import Paths
+from utils.plans.saved_sources import model_flags
 
 AB, BA = ("A", "B"), ("B", "A")
 

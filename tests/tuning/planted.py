@@ -10,8 +10,8 @@ import torch
 from conftest import QUESTIONS, make_wrapper, write_json
 
 from llama_wrapper import LlamaWrapper
-from utils.data.evaluation import LETTERS
 from utils.data.items import load_ab_items
+from utils.data.orders import LETTERS
 from utils.files.artifacts import save, torch_bytes
 from utils.files.contents import sha256_file
 from utils.files.paths import Paths

@@ -20,11 +20,11 @@ from running import ROOT
 from small_gguf import PARTS, row_of, write_gguf, write_wheels
 
 from utils.cli import arguments
-from utils.cli.saved_sources import model_flags
 from utils.errors import UserError
 from utils.models import labels
 from utils.models.choice import choose_model, read_shape
 from utils.models.identity import weights_fingerprint
+from utils.plans.saved_sources import model_flags
 from utils.weights.fetched import gguf_file
 from utils.weights.gguf_conversion import named_folder
 from utils.weights.named import BUNDLED, NAMED_MODELS, NamedModel

@@ -1,6 +1,6 @@
 """Saved activations: what belongs to them, and reading them with all checks.
 
-Which there are: :mod:`utils.cli.saved_sources`. No torch before a file is read.
+Which there are: :mod:`utils.plans.saved_sources`. No torch before a file is read.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from utils.files.paths import Cell
 from utils.scores.order_effects import order_effects
-from utils.stats import Estimate, bootstrap_mean, matching_share
+from utils.stats import Estimate, matching_share, mean_of_changes
 from utils.steering.one_pass import Steer
 from utils.tuning.budgets import KL, LETTERS
 from utils.tuning.splits import Question
@@ -162,7 +162,7 @@ def effects(answered: Answered, cell: Cell, signed: Signed) -> tuple[Estimate, f
     content = signed.change({sign: answered.content(place) for sign, place in places.items()})
     scores = signed.change({sign: answered.scores(place) for sign, place in places.items()})
     error = float(content.std(ddof=1) / np.sqrt(len(content))) if len(content) > 1 else math.inf
-    return bootstrap_mean(content), error, bootstrap_mean(scores)
+    return mean_of_changes(content, None), error, mean_of_changes(scores, 1.0)
 
 
 def measured(

@@ -11,7 +11,7 @@ from utils.data.evaluation import LetterTest
 from utils.data.items import ABItem
 from utils.files.paths import Cell
 from utils.prompts.format import LetterPrompt, OpenPrompt
-from utils.stats import Estimate, bootstrap_mean, matching_share
+from utils.stats import Estimate, matching_share, mean_of_scores
 from utils.steering.one_pass import Steer
 from utils.tuning.budgets import KNOWLEDGE, LOOPS, ROLLOUT
 from utils.tuning.cells import Answered, Floats, Signed, TunedCell, measured, steer_of, worst
@@ -130,6 +130,10 @@ def levels(answered: Answered, cell: TunedCell, signed: Signed) -> list[Level]:
         place = (cell.layer, sign * cell.strength) if sign else UNSTEERED
         content, scores = answered.content(place), answered.scores(place)
         found.append(
-            Level(sign * cell.strength + 0.0, bootstrap_mean(content), bootstrap_mean(scores))
+            Level(
+                sign * cell.strength + 0.0,
+                mean_of_scores(content, None),
+                mean_of_scores(scores, (0.0, 1.0)),
+            )
         )
     return found

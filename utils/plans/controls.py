@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import behaviors
 from utils.activations.saved import SIGNS, Source, load_answers
-from utils.cli import commands, flag_values, saved_sources
-from utils.cli.vector_choice import check_vectors, vectors_label
+from utils.cli import commands, flag_values
 from utils.data.evaluation import AB
 from utils.data.items import ABItem, Items
 from utils.data.orders import both_orders
@@ -18,6 +17,8 @@ from utils.errors import UserError
 from utils.files.contents import sha256_file
 from utils.files.paths import Paths
 from utils.models.choice import ModelChoice
+from utils.plans import saved_sources
+from utils.plans.vector_choice import check_vectors, vectors_label
 from utils.steering.prompt_source import PromptSource, Wanted
 from utils.vectors import control_names
 from utils.vectors.dose import SteeringVector

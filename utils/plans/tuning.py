@@ -11,8 +11,7 @@ from typing import Any
 
 import behaviors
 from utils.activations.saved import SIGNS, load_answers
-from utils.cli import arguments, commands, vector_choice
-from utils.cli.saved_sources import Remake, saved_source
+from utils.cli import arguments, commands
 from utils.cli.tuning_arguments import tuned_strengths
 from utils.data.evaluation import AB
 from utils.errors import UserError
@@ -21,6 +20,8 @@ from utils.files.contents import sha256_file
 from utils.files.paths import Paths
 from utils.models.choice import ModelChoice, ModelShape
 from utils.models.identity import weights_fingerprint
+from utils.plans import vector_choice
+from utils.plans.saved_sources import Remake, saved_source
 from utils.steering.prompt_source import PromptSource, known_dtype
 from utils.tuning.budgets import Budgets
 from utils.tuning.chosen import read_choice

@@ -6,11 +6,12 @@ import argparse
 import shlex
 from collections.abc import Mapping, Sequence
 
-from utils.cli import commands, flag_values, vector_choice
+from utils.cli import commands, flag_values
 from utils.cli.flag_values import TUNED
 from utils.errors import UserError
 from utils.files.paths import Cell, Paths
 from utils.models.choice import ModelChoice, ModelShape
+from utils.plans import vector_choice
 from utils.tuning.chosen import Chosen, read_choice
 from utils.vectors.dose import SteeringVector
 
