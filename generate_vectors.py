@@ -19,51 +19,25 @@ A killed run goes on where it stood; finished vectors are skipped. Next: ./norma
 from __future__ import annotations
 
 import argparse
-import functools
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-import behaviors
 from utils.cli import arguments, script
-from utils.data.items import ABItem, load_ab_items
-from utils.data.orders import Asked, ask_in_both_orders
 from utils.errors import UserError
 from utils.extraction.layer_stats import LayerStats, stats_table
-from utils.files.artifacts import fingerprint, must_make, save, torch_bytes
+from utils.files.artifacts import fingerprint, save, torch_bytes
 from utils.files.contents import read_measured
 from utils.files.paths import Paths
-from utils.models import labels
-from utils.models.choice import ModelChoice, ModelShape
-from utils.models.identity import weights_fingerprint
-from utils.prompts.format import LetterPrompt, PromptFormat
+from utils.plans.vectors import Job, plan, targets_of
 from utils.prompts.shown import show_tokens
 from utils.ranks import Ranks
-from utils.steering.prompt_source import PromptSource, Wanted, known_dtype
 from utils.text.progress import progress
 
 if TYPE_CHECKING:
     from llama_wrapper import LlamaWrapper
     from utils.extraction.vector_sums import AllSums
-
-GET_DATA = "Each behaviour's pairs belong there; --datasets_dir names another data folder."
-SIGNS = ("pos", "neg")
-
-
-@dataclass
-class Job:
-    """The unfinished part of one behaviour; ``label`` stands for its model in names."""
-
-    behavior: str
-    label: str
-    prompts: Sequence[LetterPrompt]
-    signs: list[int]
-    layers: list[int]
-    inputs: dict[str, Any]
-    told: str = ""
-    wanted: set[Path] = field(default_factory=set)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -86,37 +60,6 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_compute_arguments(parser)
     arguments.add_folder_arguments(parser)
     return parser
-
-
-class Target(NamedTuple):
-    """A file to make, the inputs it depends on, and what its record must hold beside them."""
-
-    path: Path
-    inputs: dict[str, Any]
-    measures: tuple[str, ...] = ()
-
-
-def targets_of(job: Job, layer: int, paths: Paths, keep: bool) -> list[Target]:
-    """Every file of one layer, its vector first."""
-    inputs = job.inputs | {"layer": layer}
-    vector = paths.vector(job.behavior, layer, job.label, normalized=False)
-    targets = [Target(vector, inputs, ("residual_norm",))]
-    if keep:
-        targets += [
-            Target(paths.activations(job.behavior, s, layer, job.label), inputs | {"answers": s})
-            for s in SIGNS
-        ]
-    return targets
-
-
-def unfinished_files(job: Job, paths: Paths, args: argparse.Namespace) -> set[Path]:
-    """The files that are to be made; every file is asked about, for its faults."""
-    return {
-        target.path
-        for layer in job.layers
-        for target in targets_of(job, layer, paths, args.save_activations)
-        if must_make(target.path, target.inputs, overwrite=args.overwrite, measures=target.measures)
-    }
 
 
 def compute(
@@ -197,60 +140,6 @@ def write(job: Job, found: AllSums, paths: Paths, args: argparse.Namespace) -> l
                 save(target.path, torch_bytes(tensor), target.inputs, measured)
                 written.append(target.path)
     return written
-
-
-def pair_prompts(pairs: Sequence[ABItem], prompt_format: PromptFormat) -> list[LetterPrompt]:
-    return [prompt_format.letter_prompt(i.question, (i.matching, i.other)) for i in pairs]
-
-
-def plan(
-    args: argparse.Namespace,
-    choice: ModelChoice,
-    shape: ModelShape,
-    layers: list[int],
-    paths: Paths,
-) -> tuple[list[Job], PromptSource]:
-    """Check all inputs, the tokens included, and find what is not finished yet."""
-    if args.both_orders and args.save_activations:
-        raise UserError(
-            "--save_activations goes without --both_orders: nothing reads such activations"
-        )
-    label = labels.limited_label(choice.label, args.limit, both_orders=args.both_orders)
-    chosen = [b.id for b in behaviors.load_all(args.behaviors, paths)]
-    data = {b: paths.generate_data(b) for b in chosen}
-    items = {b: load_ab_items(p, made_by=GET_DATA, limit=args.limit) for b, p in data.items()}
-
-    source = PromptSource(choice, shape.context)
-    dtype = known_dtype(**arguments.loading_options(args))
-    jobs = []
-    for behavior, read in items.items():
-        asked = ask_in_both_orders(read) if args.both_orders else Asked(read)
-        pairs = asked.items
-        inputs = {
-            "kind": "vector",
-            "behavior": behavior,
-            "model": choice.label,
-            "weights": weights_fingerprint(choice),
-            "dtype": dtype,
-            "template": source.fingerprint(),
-            "data": pairs.sha256,
-            "pairs": len(pairs),
-        } | asked.inputs
-        make = functools.partial(pair_prompts, pairs)
-        wanted = Wanted("pairs", pairs, data[behavior], make, numbers=asked.numbers)
-        prompts, said = source.prompts(wanted)
-        inputs |= said
-        signs = [1 if item.matching < item.other else -1 for item in pairs]
-        job = Job(behavior, label, prompts, signs, layers, inputs, asked.told("pairs"))
-        job.wanted = unfinished_files(job, paths, args)
-        keep = args.save_activations
-        job.layers = [
-            layer
-            for layer in layers
-            if any(t.path in job.wanted for t in targets_of(job, layer, paths, keep))
-        ]
-        jobs.append(job)
-    return jobs, source
 
 
 def main(args: argparse.Namespace) -> int:

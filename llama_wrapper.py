@@ -45,7 +45,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from utils.errors import UserError
-from utils.files.paths import DOSE, REPOSITORY
+from utils.files.names import DOSE
+from utils.files.paths import REPOSITORY
 from utils.models.chat_model import ChatModel
 from utils.models.choice import ModelChoice, check_access, choose_model, read_shape
 from utils.models.device import resolved_dtype

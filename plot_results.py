@@ -44,7 +44,8 @@ from utils.drawing.files import add_format_argument, written_as
 from utils.errors import UserError
 from utils.figures.album import Album, Memory
 from utils.files.artifacts import fingerprint
-from utils.files.paths import UNITS, Paths, Variant
+from utils.files.names import UNITS, Variant
+from utils.files.paths import Paths
 from utils.models.choice import choose_model
 from utils.scores.cells import Selection, select
 

@@ -36,7 +36,8 @@ import behaviors
 from utils.cli import arguments, commands, flag_values, script
 from utils.data.evaluation import OPEN_ENDED, read_results
 from utils.errors import UserError
-from utils.files.paths import Paths, ResultName
+from utils.files.names import ResultName
+from utils.files.paths import Paths
 from utils.text.listing import numbered
 from utils.text.printable import printable
 

@@ -20,7 +20,8 @@ from llama_wrapper import LlamaWrapper
 from utils.blocks.vocabulary import letter_probabilities
 from utils.data.items import load_ab_items
 from utils.extraction.pairs import PairOutputs
-from utils.files.paths import DOSE, REPOSITORY, Paths
+from utils.files.names import DOSE
+from utils.files.paths import REPOSITORY, Paths
 from utils.models.choice import choose_model
 from utils.steering.grid import LetterGrid
 from utils.steering.one_pass import Steer, slow_last_token_outputs, slow_logits

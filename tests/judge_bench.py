@@ -13,7 +13,8 @@ from conftest import write_json
 from judge_server import Answer, Asked, JudgeServer, serve
 from running import call
 
-from utils.files.paths import Paths, ResultName, Variant
+from utils.files.names import ResultName, Variant
+from utils.files.paths import Paths
 
 KEY = "sk-secret-0123456789abcdef"
 ENVIRONMENT = ("OPEN_AI_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL")

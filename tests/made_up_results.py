@@ -15,7 +15,8 @@ from utils.data.evaluation import LETTER_TESTS, OPEN_ENDED
 from utils.data.kinds_of_test import Test
 from utils.drawing import plotting
 from utils.figures.result_figures import Figures
-from utils.files.paths import Paths, ResultName, Variant
+from utils.files.names import ResultName, Variant
+from utils.files.paths import Paths
 from utils.scores.tables import ScoreTable, load_scores
 
 AB, KNOWLEDGE = LETTER_TESTS["ab"], LETTER_TESTS["bundled_knowledge"]

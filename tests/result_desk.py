@@ -8,7 +8,8 @@ from pathlib import Path
 
 from running import artifacts, call
 
-from utils.files.paths import Paths, ResultName, Variant
+from utils.files.names import ResultName, Variant
+from utils.files.paths import Paths
 
 MODEL = "tiny-llama"
 LAYERS, MULTIPLIERS = (0, 1, 2), (-1.0, 0.0, 1.0)

@@ -36,7 +36,8 @@ from utils.blocks.block_io import add_from, positions_of_call
 from utils.data.items import answer_letter
 from utils.errors import UserError
 from utils.extraction.pairs import PairOutputs
-from utils.files.paths import REPOSITORY, Paths, ResultName
+from utils.files.names import ResultName
+from utils.files.paths import REPOSITORY, Paths
 from utils.models import loading
 from utils.models.choice import choose_model
 from utils.steering.decoding import GreedyGrid

@@ -15,7 +15,8 @@ from utils.cli import arguments
 from utils.data.evaluation import TESTS
 from utils.data_checks.folder import check_folder
 from utils.errors import UserError
-from utils.files.paths import Paths, ResultName, Variant
+from utils.files.names import ResultName, Variant
+from utils.files.paths import Paths
 from utils.text.listing import cut, numbered, shortened
 
 NEGATIVE = ["-1e-2", "-1E5", "-.5", "-5.", "-0", "-1e+3", "-2.5e-1", "-1_0"]

@@ -10,7 +10,7 @@ from result_desk import MODEL, Desk
 from running import call
 
 from utils.errors import UserError
-from utils.files.paths import ResultName, Variant
+from utils.files.names import ResultName, Variant
 
 
 @pytest.fixture

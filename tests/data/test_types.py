@@ -18,7 +18,8 @@ from llama_wrapper import LlamaWrapper
 from utils.blocks.vocabulary import letter_probabilities
 from utils.data.processing import letter_choice
 from utils.errors import UserError
-from utils.files.paths import Paths, ResultName, Variant
+from utils.files.names import ResultName, Variant
+from utils.files.paths import Paths
 from utils.models.choice import choose_model
 from utils.scores.summary import distinct_3_grams
 from utils.stats import mean_of_scores, slopes

@@ -14,7 +14,8 @@ from running import artifacts, call
 from utils.data.evaluation import AB
 from utils.errors import UserError
 from utils.figures.answer_pages import page
-from utils.files.paths import Cell, Paths, ResultName, Variant
+from utils.files.names import Cell, ResultName, Variant
+from utils.files.paths import Paths
 from utils.scores.loops import find_loop, marked
 from utils.scores.sweep_report import changes_table
 

@@ -15,7 +15,7 @@ from behaviors import load
 from utils.drawing import line_plots
 from utils.errors import UserError
 from utils.figures.control_figures import find_controls
-from utils.files.paths import ResultName, Variant
+from utils.files.names import ResultName, Variant
 
 R = 19
 

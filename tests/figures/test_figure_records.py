@@ -20,7 +20,7 @@ from running import ROOT, call, hidden
 from utils.errors import UserError
 from utils.files.artifacts import State, state
 from utils.files.contents import read_record
-from utils.files.paths import ResultName, Variant
+from utils.files.names import ResultName, Variant
 from utils.files.subsets import LONGEST, part
 
 

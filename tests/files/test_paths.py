@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from utils.data.evaluation import AB
-from utils.files.paths import REPOSITORY, Paths, ResultName, Variant, format_strength, record_path
+from utils.files.names import ResultName, Variant, format_strength
+from utils.files.paths import REPOSITORY, Paths, record_path
 from utils.scores.cells import cells_of, chosen_cells, discover_variants
 from utils.scores.tables import load_scores
 

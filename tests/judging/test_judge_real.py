@@ -17,7 +17,8 @@ import pytest
 from conftest import write_json
 from running import ROOT
 
-from utils.files.paths import Paths, ResultName, Variant
+from utils.files.names import ResultName, Variant
+from utils.files.paths import Paths
 from utils.weights.gguf_conversion import named_folder
 from utils.weights.named import BUNDLED
 

@@ -33,7 +33,7 @@ from running import ROOT, artifacts, call, start, start_warm
 from warm import WarmProcess
 
 from utils.errors import UserError
-from utils.files.paths import ResultName, Variant
+from utils.files.names import ResultName, Variant
 from utils.judging.errors import retry_after
 from utils.judging.reply.verdict import read_reply
 

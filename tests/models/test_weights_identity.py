@@ -13,10 +13,9 @@ from running import call
 from safetensors.torch import load_file, save_file
 
 from utils.errors import UserError
-from utils.files.artifacts import differences, save
+from utils.files.artifacts import differences, same_weights, save
 from utils.files.cache import remembered_hash
 from utils.files.contents import sha256_file
-from utils.files.provenance import same_weights
 from utils.models.choice import choose_model
 from utils.models.identity import weights_fingerprint
 

@@ -13,7 +13,7 @@ from made_up_results import AB, CALM, KNOWLEDGE, Results, bars, lines_with_point
 from behaviors import Behavior
 from utils.data.evaluation import LetterTest
 from utils.figures.result_figures import Figures
-from utils.files.paths import ResultName, Variant
+from utils.files.names import ResultName, Variant
 from utils.scores.score_report import orders_report
 from utils.scores.subjects import Measured, Subject
 from utils.scores.summary import as_csv, as_markdown, steerability, summary_rows

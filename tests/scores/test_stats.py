@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest, t
 
 from utils.data.evaluation import AB
-from utils.files.paths import Variant
+from utils.files.names import Variant
 from utils.scores.tables import ScoreTable
 from utils.stats import (
     Estimate,

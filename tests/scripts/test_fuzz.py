@@ -30,7 +30,8 @@ from utils.errors import UserError
 from utils.files.artifacts import save, torch_bytes
 from utils.files.contents import read_record, verify
 from utils.files.json_files import json_bytes
-from utils.files.paths import Paths, ResultName, record_path
+from utils.files.names import ResultName
+from utils.files.paths import Paths, record_path
 from utils.judging.reply.verdict import read_reply
 from utils.vectors.stored import read_vector
 

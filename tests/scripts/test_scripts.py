@@ -393,7 +393,7 @@ def test_show_tokens(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_strongest_layer() -> None:
-    from utils.files.paths import Variant
+    from utils.files.names import Variant
     from utils.scores.subjects import strongest
     from utils.scores.tables import ScoreTable
 

@@ -15,7 +15,8 @@ from planted import row
 from llama_wrapper import LlamaWrapper
 from utils.data.items import ABItem
 from utils.errors import UserError
-from utils.files.paths import Cell, Paths
+from utils.files.names import Cell
+from utils.files.paths import Paths
 from utils.ranks import Ranks
 from utils.scores.loops import distinct_share
 from utils.steering.one_pass import Steer

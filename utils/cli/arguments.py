@@ -22,7 +22,8 @@ from utils.cli.flag_values import (
 from utils.data.evaluation import LETTER_TESTS, MMLU_FULL, TESTS
 from utils.errors import UserError
 from utils.files.file_system import check_root
-from utils.files.paths import BOTH_ORDERS, REPOSITORY, Paths, Variant
+from utils.files.names import BOTH_ORDERS, Variant
+from utils.files.paths import REPOSITORY, Paths
 from utils.models import labels
 from utils.models.choice import ModelChoice, ModelShape, check_access, choose_model, read_shape
 from utils.text.listing import numbered

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from utils.errors import UserError
-from utils.files.paths import DOSE, MULTIPLIER
+from utils.files.names import DOSE, MULTIPLIER
 
 ALL_LAYERS = "all"
 TUNED = "tuned"

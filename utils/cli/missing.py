@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from utils.cli import commands
 from utils.cli.arguments import test_type
-from utils.files.paths import Paths, Variant
+from utils.files.names import Variant
+from utils.files.paths import Paths
 from utils.files.subsets import ranges
 from utils.models.labels import Label, model_of
 from utils.scores.cells import Selection

@@ -7,7 +7,7 @@ import math
 
 from utils.cli import flag_values
 from utils.errors import UserError
-from utils.files.paths import DOSE, MULTIPLIER
+from utils.files.names import DOSE, MULTIPLIER
 from utils.tuning.budgets import KINDS
 from utils.tuning.chosen import DIRECTIONS
 

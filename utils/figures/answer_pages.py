@@ -14,7 +14,8 @@ from typing import Any
 
 from utils.data.evaluation import read_results
 from utils.figures.album import Album, Job
-from utils.files.paths import MULTIPLIER, Cell, Paths, Variant
+from utils.files.names import MULTIPLIER, Cell, Variant
+from utils.files.paths import Paths
 from utils.scores.cells import Selection, cells_of
 from utils.scores.loops import marked
 from utils.scores.summary import ends_properly

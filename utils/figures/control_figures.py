@@ -10,14 +10,8 @@ from behaviors import Behavior
 from utils.drawing.files import write_numbers
 from utils.figures.album import Job
 from utils.files.contents import combined_digest, read_measured
-from utils.files.paths import (
-    Cell,
-    Paths,
-    Variant,
-    format_strength,
-    other_unit,
-    record_path,
-)
+from utils.files.names import Cell, Variant, format_strength, other_unit
+from utils.files.paths import Paths, record_path
 from utils.files.subsets import part, ranges
 from utils.scores.control_effects import Controls, Effect, effects_of, read_controls
 from utils.scores.control_report import (

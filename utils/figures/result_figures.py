@@ -23,7 +23,8 @@ from utils.figures.score_panels import (
     strength_colors,
     strength_label,
 )
-from utils.files.paths import MULTIPLIER, Paths, Variant, other_unit
+from utils.files.names import MULTIPLIER, Variant, other_unit
+from utils.files.paths import Paths
 from utils.scores.tables import (
     ScoreTable,
     extremes,

@@ -15,7 +15,8 @@ from utils.data.evaluation import TESTS
 from utils.data.kinds_of_test import Test
 from utils.figures.album import Job
 from utils.files.durable import write_bytes
-from utils.files.paths import MULTIPLIER, Paths, Variant
+from utils.files.names import MULTIPLIER, Variant
+from utils.files.paths import Paths
 from utils.files.subsets import part
 from utils.scores.cells import Selection, discover_variants
 from utils.scores.subjects import Subject, some_cells, sources, subject

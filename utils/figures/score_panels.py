@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from utils.data.kinds_of_test import Test
 from utils.drawing.line_plots import Line, Panel
 from utils.drawing.plotting import COLORS
-from utils.files.paths import MULTIPLIER, Cell, other_unit
+from utils.files.names import MULTIPLIER, Cell, other_unit
 from utils.scores.tables import ScoreTable, variant_label
 from utils.stats import Estimate
 from utils.text.numbers import signed

@@ -9,10 +9,14 @@ lock is held for both, so that of two processes that write the same file one is 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import io
 import json
 import os
+import platform
 import re
+import shlex
+import sys
 from collections.abc import Collection, Mapping
 from enum import Enum
 from pathlib import Path
@@ -25,9 +29,9 @@ from utils.files.file_system import check_name
 from utils.files.json_files import json_bytes
 from utils.files.locks import folder_lock
 from utils.files.paths import record_path
-from utils.files.provenance import command_line, same_weights, versions
 from utils.text.listing import cut
 
+RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 _ABSENT = object()
 _HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{32,}(?![0-9a-f])")
 
@@ -220,3 +224,26 @@ def must_make(
         f"{path} was made from other inputs:\n  " + "\n  ".join(changed) + "\n"
         "Use --overwrite to replace it, or --artifacts_dir to write elsewhere."
     )
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def command_line() -> str:
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def same_weights(recorded: Any, now: str) -> bool:
+    """Whether a record means these weights.
+
+    An earlier record has only the first of the two hashes that a dot separates; it is held against
+    that one, as before.
+    """
+    return bool(recorded == now or recorded == re.sub(r"\.[0-9a-f]+", "", now))

@@ -14,7 +14,8 @@ from utils.data.rows import Judged, OpenRow, ScoredRow
 from utils.errors import UserError
 from utils.files.artifacts import must_make, save
 from utils.files.json_files import json_bytes
-from utils.files.paths import Paths, ResultName
+from utils.files.names import ResultName
+from utils.files.paths import Paths
 from utils.judging.asking import file_inputs, make_call
 from utils.judging.cache import Answer, AnswerCache, Call
 from utils.judging.settings import Judge

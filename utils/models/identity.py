@@ -13,9 +13,9 @@ import hashlib
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.files.artifacts import same_weights
 from utils.files.cache import file_hash, hash_of
 from utils.files.contents import read_record
-from utils.files.provenance import same_weights
 from utils.models.choice import ModelChoice, hub_snapshot
 from utils.weights.gguf_conversion import find_folder, known_folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from utils.files.paths import BOTH_ORDERS, Variant
+from utils.files.names import BOTH_ORDERS, Variant
 from utils.models.choice import choose_model
 from utils.weights.named import find_named
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from utils.cli import commands, flag_values
 from utils.cli.flag_values import TUNED
 from utils.errors import UserError
-from utils.files.paths import Cell, Paths
+from utils.files.names import Cell
+from utils.files.paths import Paths
 from utils.models.choice import ModelChoice, ModelShape
 from utils.plans import vector_choice
 from utils.tuning.chosen import Chosen, read_choice

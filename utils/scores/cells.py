@@ -11,15 +11,8 @@ from pathlib import Path
 
 from utils.data.evaluation import TESTS
 from utils.files.contents import combined_digest
-from utils.files.paths import (
-    OVERRIDES,
-    Cell,
-    Paths,
-    ResultName,
-    Variant,
-    format_strength,
-    record_path,
-)
+from utils.files.names import OVERRIDES, Cell, ResultName, Variant, format_strength
+from utils.files.paths import Paths, record_path
 
 
 def discover_variants(base: Variant, known: Iterable[ResultName]) -> list[Variant]:

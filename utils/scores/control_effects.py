@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from utils.errors import UserError
 from utils.files.contents import read_json, read_verified
-from utils.files.paths import Cell
+from utils.files.names import Cell
 from utils.scores.control_rows import CONTENT, QUANTITIES
 from utils.scores.permutation import p_of_largest, p_value
 from utils.stats import Estimate, mean_of_changes

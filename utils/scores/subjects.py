@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from behaviors import Behavior
 from utils.data.evaluation import TESTS
-from utils.files.paths import Cell, Paths
+from utils.files.names import Cell
+from utils.files.paths import Paths
 from utils.files.subsets import ranges
 from utils.scores.cells import Selection, judged_cells
 from utils.scores.tables import ScoreTable, load_scores

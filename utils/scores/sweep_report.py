@@ -8,7 +8,8 @@ import numpy as np
 
 from utils.data.evaluation import read_results
 from utils.data.rows import Row
-from utils.files.paths import Cell, Paths
+from utils.files.names import Cell
+from utils.files.paths import Paths
 from utils.scores.order_effects import effects_of_rows
 from utils.scores.tables import extremes
 from utils.sweeps.sweep import Sweep

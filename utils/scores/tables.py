@@ -17,7 +17,8 @@ from utils.data.kinds_of_test import Test
 from utils.data.rows import Row
 from utils.errors import UserError
 from utils.files.contents import read_measured
-from utils.files.paths import Cell, Paths, ResultName, Variant, other_unit
+from utils.files.names import Cell, ResultName, Variant, other_unit
+from utils.files.paths import Paths
 from utils.scores.order_effects import OrderEffects, effects_of_rows, letter_share
 from utils.stats import Estimate, mean_of_changes, mean_of_scores
 from utils.vectors.origin import Origin, check_alike, recorded_origin

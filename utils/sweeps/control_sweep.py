@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from utils.files.artifacts import fingerprint, must_make, save
 from utils.files.json_files import json_bytes
-from utils.files.paths import Cell, Paths, ResultName
+from utils.files.names import Cell, ResultName
+from utils.files.paths import Paths
 from utils.ranks import Ranks
 from utils.sweeps.journal import Journal, Schema
 from utils.sweeps.sweep import Sweep

@@ -18,7 +18,8 @@ from utils.errors import UserError
 from utils.files.file_system import append, sync, writing
 from utils.files.json_files import NOT_JSON
 from utils.files.locks import lock
-from utils.files.paths import Cell, Paths
+from utils.files.names import Cell
+from utils.files.paths import Paths
 from utils.ranks import Ranks
 
 

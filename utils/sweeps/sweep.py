@@ -11,7 +11,8 @@ from utils.data.items import ABItem, OpenItem
 from utils.data.kinds_of_test import Test
 from utils.files.artifacts import fingerprint, must_make, save
 from utils.files.json_files import json_bytes
-from utils.files.paths import DOSE, MULTIPLIER, UNITS, Cell, Paths, ResultName, Variant
+from utils.files.names import DOSE, MULTIPLIER, UNITS, Cell, ResultName, Variant
+from utils.files.paths import Paths
 from utils.ranks import Ranks
 from utils.sweeps.journal import Journal, Schema, distinct_cells
 from utils.vectors.dose import SteeringVector

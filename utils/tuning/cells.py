@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.files.paths import Cell
+from utils.files.names import Cell
 from utils.scores.order_effects import order_effects
 from utils.stats import Estimate, matching_share, mean_of_changes
 from utils.steering.one_pass import Steer

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from utils.files.paths import Cell
+from utils.files.names import Cell
 from utils.tuning.budgets import KINDS, ROLLOUT, Budgets, needed
 from utils.tuning.cells import TunedCell
 

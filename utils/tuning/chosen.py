@@ -9,7 +9,7 @@ from typing import Any
 
 from utils.errors import UserError
 from utils.files.contents import read_json, read_verified
-from utils.files.paths import DOSE, MULTIPLIER
+from utils.files.names import DOSE, MULTIPLIER
 
 DIRECTIONS = ("both", "pos", "neg")
 

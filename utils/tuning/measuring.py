@@ -10,7 +10,8 @@ import numpy as np
 
 from llama_wrapper import LlamaWrapper
 from utils.files.artifacts import fingerprint
-from utils.files.paths import Cell, Paths
+from utils.files.names import Cell
+from utils.files.paths import Paths
 from utils.prompts.format import LetterPrompt, OpenPrompt
 from utils.ranks import Ranks
 from utils.scores.loops import distinct_share

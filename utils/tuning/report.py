@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from utils.files.paths import DOSE, MULTIPLIER
+from utils.files.names import DOSE, MULTIPLIER
 from utils.stats import Estimate
 from utils.text.number_tables import tab_separated, tabular, tex_text
 from utils.text.numbers import signed

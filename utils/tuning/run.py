@@ -9,7 +9,7 @@ from typing import Any
 
 from utils.files.artifacts import save
 from utils.files.json_files import json_bytes
-from utils.files.paths import Cell
+from utils.files.names import Cell
 from utils.tuning.cells import Signed, TunedCell
 from utils.tuning.choice import Rules, choose, second_stage
 from utils.tuning.material import Material, load_test

@@ -9,7 +9,7 @@ import numpy as np
 
 from utils.data.evaluation import LetterTest
 from utils.data.items import ABItem
-from utils.files.paths import Cell
+from utils.files.names import Cell
 from utils.prompts.format import LetterPrompt, OpenPrompt
 from utils.stats import Estimate, matching_share, mean_of_scores
 from utils.steering.one_pass import Steer

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from utils.errors import UserError
 from utils.files.contents import read_record
-from utils.files.paths import DOSE, Paths, record_path
+from utils.files.names import DOSE
+from utils.files.paths import Paths, record_path
 from utils.vectors.origin import UNKNOWN, Origin, vector_origin
 from utils.vectors.stored import StoredVector, read_vector
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from utils.errors import UserError
 from utils.files.contents import read_record
-from utils.files.paths import Paths, ResultName
+from utils.files.names import ResultName
+from utils.files.paths import Paths
 from utils.models.labels import model_of
 from utils.text.listing import did_you_mean, shortened
 from utils.vectors.stored import StoredVector, read_vector

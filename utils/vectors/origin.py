@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from utils.errors import UserError
+from utils.files.artifacts import same_weights
 from utils.files.contents import read_record
 from utils.files.paths import Paths
-from utils.files.provenance import same_weights
 
 
 @dataclass(frozen=True)
