@@ -52,6 +52,10 @@ STEER = {
         *("--max_new_tokens", "4", "--show_answers", "0"),
     ),
     "doses": ("--layers", "1", "--doses", "0", "0.1"),
+    "controls": (
+        *("--layers", "1", "--multipliers", "1"),
+        *("--controls", "random", "others", "--control_draws", "2"),
+    ),
     "system prompt": ("--layers", "1", "--multipliers", "1", "--system_prompt", "pos"),
 }
 KINDS: list[tuple[str, tuple[str, ...]]] = [("generate_vectors", GENERATE)]

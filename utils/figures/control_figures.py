@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 # Drawn in grey: the hardest comparison that there is.
 BEHIND = ("shuffled", "random")
-LETTER_HEIGHT, FEW_TICKS = 0.7, 7
+FEW_TICKS = 7
 
 
 @dataclass(frozen=True)
@@ -144,12 +144,13 @@ class ControlPlan:
 
         name = shown_names({self.behavior.id: self.behavior.name})[self.behavior.id]
         panels = []
-        for quantity, height in ((CONTENT, 1.0), (LETTER, LETTER_HEIGHT)):
+        what = "effect on" if x_label == "layer" else "change of"
+        for quantity in (CONTENT, LETTER):
             found = {x: e for x, c in points.items() if (e := c.estimate(quantity)) is not None}
             found = dict(sorted((found | fixed).items()))
             line = Line(f"vector of {name}", list(found), list(found.values()))
-            panel = Panel([line], x_label, f"change of {quantity}, logits", reference=0.0)
-            panel.height, panel.band = height, _band(points, fixed, quantity)
+            panel = Panel([line], x_label, f"{what} {quantity}, logits", reference=0.0)
+            panel.band = _band(points, fixed, quantity)
             panel.whole_x = x_label == "layer"
             panel.x_ticks = list(found) if fixed and len(found) <= FEW_TICKS else []
             panels.append(panel)
