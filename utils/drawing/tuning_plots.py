@@ -112,6 +112,8 @@ def _effect_against_damage(
                 zorder=5,
             )
     axes.axhline(0, color=GREY, linewidth=0.6)
+    # the usual ones are formulas, which no figure here has
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("KL(unsteered || steered), next token, nats")
     axes.set_ylabel("effect on content, logits")
     axes.yaxis.set_major_formatter(lambda value, _: true_minus(f"{value:g}"))
