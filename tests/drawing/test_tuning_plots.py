@@ -13,17 +13,10 @@ from utils.stats import Estimate
 
 
 def dots(count: int) -> list[Dot]:
+    effects = [Estimate(n / 9, n / 10, n / 8, 25) for n in range(count)]
     return [
-        Dot(
-            n % 4,
-            0.1 * (1 + n // 4),
-            Estimate(n / 9, n / 10, n / 8, 25),
-            0.002 * n,
-            n % 4 == 3,
-            n < 2,
-            n == 1,
-        )
-        for n in range(count)
+        Dot(n % 4, 0.1 * (1 + n // 4), effect, 0.002 * n, n % 4 == 3, n < 2, n == 1)
+        for n, effect in enumerate(effects)
     ]
 
 
@@ -31,6 +24,7 @@ def draw(count: int, budget: float = 0.01) -> bytes:
     return tuning_figure(dots(count), budget=budget, unit="dose", title="calm: layer 1", note="So")
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("count", "budget"), [(12, 0.01), (1, 0.0), (2, float("inf"))])
 def test_few_cells_and_any_budget_are_drawn(count: int, budget: float) -> None:
     assert draw(count, budget)[:4] == b"\x89PNG"
