@@ -73,6 +73,8 @@ def _effect_against_damage(
     """The left panel; names of what is in it and what they look like."""
     handles: dict[str, Any] = {}
     axes.set_xscale("log")
+    shown = [max(dot.kl, LEAST_KL) for dot in dots]
+    axes.set_xlim(min(shown) / 1.5, max(shown) * 1.5)
     layers = [dot.layer for dot in dots]
     low, high = min(layers), max(max(layers), min(layers) + 1)
     for open_, label in ((False, "a cell"), (True, "late layer, not chosen")):
@@ -98,6 +100,7 @@ def _effect_against_damage(
             x, y, yerr=np.abs(ends - y), color=COLORS[0], marker="o", markersize=3, elinewidth=0.8
         )
     if np.isfinite(budget) and budget > 0:
+        axes.set_xlim(min(*shown, budget) / 1.5, max(*shown, budget) * 1.5)
         handles["budget of KL"] = axes.axvline(budget, color=COLORS[1], linestyle="--", linewidth=1)
     for dot in dots:
         if dot.chosen:
@@ -112,6 +115,8 @@ def _effect_against_damage(
                 zorder=5,
             )
     axes.axhline(0, color=GREY, linewidth=0.6)
+    # the usual ones are formulas, which no figure here has
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("KL(unsteered || steered), next token, nats")
     axes.set_ylabel("effect on content, logits")
     axes.yaxis.set_major_formatter(lambda value, _: true_minus(f"{value:g}"))
