@@ -24,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.cli import arguments, script
+from utils.cli import arguments, script, variant_arguments
 from utils.errors import UserError
 from utils.extraction.layer_stats import LayerStats, stats_table
 from utils.files.artifacts import fingerprint, save, torch_bytes
@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also keep every pair's activations (needed by plot_activations.py)",
     )
-    arguments.add_both_orders_argument(
+    variant_arguments.add_both_orders_argument(
         parser,
         "of every pair also with its choices exchanged; the model's name in file names gets "
         "_both_orders, and --override_vector_model steers with what has that name",

@@ -26,7 +26,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from utils.cli import arguments, script
+from utils.cli import arguments, script, variant_arguments
 from utils.cli.label_arguments import add_label_arguments, model_label
 from utils.errors import UserError
 from utils.files.artifacts import must_make, save, torch_bytes
@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_limit_argument(
         parser, "the vectors of a quick try with the same --limit (default: all vectors)"
     )
-    arguments.add_both_orders_argument(
+    variant_arguments.add_both_orders_argument(
         parser, "only the vectors that generate_vectors.py --both_orders has made"
     )
     arguments.add_folder_arguments(parser)

@@ -38,7 +38,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import behaviors
-from utils.cli import arguments, flag_values, missing, script
+from utils.cli import arguments, flag_values, missing, script, variant_arguments
 from utils.data.evaluation import TESTS
 from utils.drawing.files import add_format_argument, written_as
 from utils.errors import UserError
@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_behavior_argument(parser)
     arguments.add_layers_argument(parser, default="all found")
     flag_values.add_strength_arguments(parser, default=None)
-    arguments.add_type_argument(parser)
+    variant_arguments.add_type_argument(parser)
     parser.add_argument(
         "--without_beyond_ab",
         action="store_true",
@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="instead: effects beside those of control vectors, with p-values",
     )
-    arguments.add_variant_arguments(parser)
+    variant_arguments.add_variant_arguments(parser)
     parser.add_argument(
         "--limit", type=flag_values.positive_int, metavar="N", help="plot results of --limit N"
     )
@@ -181,7 +181,7 @@ def plot(args: argparse.Namespace) -> int:
     only = missing.take_only_model(args, ids, paths)
     weights = args.override_model_weights_path
     choice = choose_model(args.model, args.model_size, args.use_base_model, weights)
-    base = arguments.variant_of(args, choice)
+    base = variant_arguments.variant_of(args, choice)
     if args.controls:
         return plot_controls(args, base, choice.label, paths, started)
     found = find(args, base, paths)

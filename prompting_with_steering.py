@@ -39,7 +39,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.cli import arguments, flag_values, script
+from utils.cli import arguments, flag_values, script, variant_arguments
 from utils.files.paths import Paths
 from utils.plans.controls import add_control_arguments, check_control_flags, plan_controls
 from utils.plans.sweep import plan
@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     arguments.add_behavior_argument(parser)
     arguments.add_layers_argument(parser, default="all that have vectors", tuned=True)
     flag_values.add_strength_arguments(parser, default=(-1.0, 0.0, 1.0), tuned=True)
-    arguments.add_type_argument(parser)
+    variant_arguments.add_type_argument(parser)
     parser.add_argument(
         "--max_new_tokens",
         type=flag_values.positive_int,
@@ -79,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="print the open-ended answers to the first N questions side by side (default: 1)",
     )
-    arguments.add_variant_arguments(parser)
+    variant_arguments.add_variant_arguments(parser)
     add_control_arguments(parser)
     arguments.add_show_tokens_argument(parser)
     arguments.add_run_arguments(parser)

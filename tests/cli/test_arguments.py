@@ -11,7 +11,7 @@ from conftest import ROWS, write_json
 from running import ROOT, call
 
 import behaviors
-from utils.cli import arguments
+from utils.cli import variant_arguments
 from utils.data.evaluation import TESTS
 from utils.data_checks.folder import check_folder
 from utils.errors import UserError
@@ -163,11 +163,11 @@ def test_lists_in_messages() -> None:
 
 def test_every_kind_of_test_has_a_flag_and_a_name_that_is_read_back() -> None:
     parser = argparse.ArgumentParser()
-    arguments.add_type_argument(parser)
+    variant_arguments.add_type_argument(parser)
     kinds = ["ab", "open_ended", "truthful_qa", "mmlu"]
     kinds += ["bundled_misconceptions", "bundled_knowledge"]
-    found = [arguments.test_type(parser.parse_args(["--type", kind])) for kind in kinds]
-    found.append(arguments.test_type(parser.parse_args(["--type", "mmlu", "--mmlu_full"])))
+    found = [variant_arguments.test_type(parser.parse_args(["--type", kind])) for kind in kinds]
+    found.append(variant_arguments.test_type(parser.parse_args(["--type", "mmlu", "--mmlu_full"])))
     assert found == [*kinds, "mmlu_full"] and sorted(found) == sorted(TESTS)
     for kind in found:
         name = ResultName(3, -0.5, "calm", Variant(kind, system_prompt="pos", model="m"))

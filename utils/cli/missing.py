@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from utils.cli import commands
-from utils.cli.arguments import test_type
+from utils.cli.variant_arguments import test_type
 from utils.files.names import Variant
 from utils.files.paths import Paths
 from utils.files.subsets import ranges

@@ -7,7 +7,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils.cli import arguments
+from utils.cli import arguments, variant_arguments
 from utils.data.evaluation import TESTS
 from utils.data.items import ABItem, OpenItem
 from utils.data.kinds_of_test import LetterTest, Test
@@ -51,7 +51,7 @@ def plan(
     chosen = behaviors.load_all(args.behaviors, paths)
     cells, tuned = asked_cells(args, [b.id for b in chosen], choice, shape, paths)
     system_prompts = {b.id: b.system_prompt(args.system_prompt) for b in chosen}
-    variant = arguments.variant_of(args, choice)
+    variant = variant_arguments.variant_of(args, choice)
     test = TESTS[variant.type]
     asked = {b.id: questions_of(args, test, b.id, paths) for b in chosen}
     steered = {b: list(dict.fromkeys(n for n, s in own if s)) for b, own in cells.items()}
