@@ -25,10 +25,16 @@ from conftest import (
     pair,
     write_json,
 )
+from grids import (
+    fast_grid,
+    letter_prompts,
+    open_prompts,
+    random_vectors,
+    slow_grid,
+    steers_of,
+    texts,
+)
 from running import call, hidden
-from test_decoding import prompts_of as open_prompts_of
-from test_decoding import steers_of, texts
-from test_one_pass import fast_grid, prompts_of, random_vectors, slow_grid
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from llama_wrapper import LlamaWrapper
@@ -293,13 +299,13 @@ SLOWLY = {
 def test_more_families_take_the_fast_way(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(conftest.FAMILIES, family, MORE[family])
     wrapper = make_wrapper(family)
-    prompts = prompts_of(wrapper)
+    prompts = letter_prompts(wrapper)
     steers = deltas_of(random_vectors(wrapper, range(4)), [-2.0, 1.0])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         grid = LetterGrid(wrapper, prompts, steers, budget=200)
         pairs = PairOutputs(wrapper, prompts, [0, 1, 2, 3], budget=100)
-        free = open_prompts_of(wrapper)
+        free = open_prompts(wrapper)
         together = GreedyGrid(wrapper, free, steers_of(wrapper), max_new_tokens=6, rows=20)
     assert grid.packed is not None and pairs.packed is not None and together.together
     slow = slow_grid(wrapper, prompts, steers)
@@ -322,7 +328,7 @@ def test_other_families_take_the_slow_way_with_a_warning_and_are_right(
     options, reason = SLOWLY[family]
     monkeypatch.setitem(conftest.FAMILIES, family, options)
     wrapper = make_wrapper(family)
-    prompt, vectors = prompts_of(wrapper)[0], random_vectors(wrapper, range(4))
+    prompt, vectors = letter_prompts(wrapper)[0], random_vectors(wrapper, range(4))
     with pytest.warns(UserWarning, match=f"{family}: .*{reason}.*{SLOW}"):
         grid = LetterGrid(wrapper, [prompt], deltas_of(vectors, [2.0]))
     with pytest.warns(UserWarning, match=SLOW):
@@ -334,7 +340,7 @@ def test_other_families_take_the_slow_way_with_a_warning_and_are_right(
         own = logits.softmax(-1)[letters].double()
         assert torch.allclose(found[1 + layer], own, rtol=1e-4, atol=0)
     assert (found[1:] / found[0] - 1).abs().max() > 1e-2
-    free = open_prompts_of(wrapper)[0]
+    free = open_prompts(wrapper)[0]
     steers = [s for s in deltas_of(vectors, [3.0]) if s.layer in (0, 3)]
     # one prefill needs keys and values only, no packed branches
     recurrent = "recurrent" in reason

@@ -16,6 +16,7 @@ import pytest
 import real_tokenizers
 import torch
 from conftest import EXPERTS, FAMILIES, GATED, QUESTIONS, WINDOW
+from made_tokenizers import llama_like_tokenizer
 from real_tokenizers import LETTERS, PACKAGES, TEMPLATES, formats, golden, table, wanted
 from running import call, hidden
 from test_families import (
@@ -32,7 +33,6 @@ from test_families import (
 )
 from test_finetuning import curve_of
 from test_plot_activations import numbers_of
-from test_prompts import llama_like_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from llama_wrapper import LlamaWrapper
