@@ -55,9 +55,11 @@ def start_warm(script: str, *arguments: object) -> WarmProcess:
     return WarmProcess(script, [str(a) for a in arguments], environment())
 
 
-def finish(process: subprocess.Popen[str] | WarmProcess) -> None:
-    _, errors = process.communicate(timeout=300)
+def finish(process: subprocess.Popen[str] | WarmProcess) -> tuple[str, str]:
+    """The output and the errors of a process that must succeed."""
+    output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
+    return output, errors
 
 
 def kill_at_signs_of_work(

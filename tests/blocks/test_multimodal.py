@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CHATML, GATED, make_tokenizer, write_json
+from families import own_logits
 from grids import (
     fast_grid,
     letter_prompts,
@@ -18,7 +19,6 @@ from grids import (
     texts,
 )
 from running import call
-from test_families import own_logits
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from llama_wrapper import LlamaWrapper

@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROWS, make_model, make_tokenizer, write_json
-from running import ROOT, artifacts, call, finish, hidden, start_warm
-from test_kill import kill_at_signs_of_work
-from test_processes import alone, by_mpi, kill_rank, launch, run_ranks
-from test_processes import finish as finish_launch
+from conftest import ROWS, many_rows, make_model, make_tokenizer, write_json
+from running import ROOT, artifacts, call, finish, hidden, kill_at_signs_of_work, start_warm
+from launching import alone, by_mpi, kill_rank, launch, run_ranks
 from torch import nn
 
 from llama_wrapper import LlamaWrapper
@@ -24,7 +22,7 @@ from utils.files.paths import Paths
 from utils.finetuning.tuner import Example, Finetuner, Recipe, schedule, start_processes
 from utils.models.choice import choose_model
 
-MANY = [row | {"question": f"{n}. {row['question']}"} for n in range(3) for row in ROWS]
+MANY = many_rows(3)
 RECIPE = Recipe(
     lr=0.1,
     epochs=2,
@@ -308,7 +306,7 @@ def test_two_processes_have_the_curve_of_one(
     options += ["--layer", 1] if through == "mpirun" else []
     alone("finetune_llama", *options, "--artifacts_dir", tmp_path / "one")
     how = by_mpi(tmp_path) if through == "mpirun" else ()
-    output, _ = finish_launch(
+    output, _ = finish(
         launch("finetune_llama", *options, "--artifacts_dir", tmp_path / "two", how=how)
     )
     assert output.count("wrote ") == 2
