@@ -28,11 +28,10 @@ from families import (
     more_data,  # noqa: F401
     own_logits,
 )
+from finetuning_runs import curve_of
 from made_tokenizers import llama_like_tokenizer
 from real_tokenizers import LETTERS, PACKAGES, TEMPLATES, formats, golden, table, wanted
-from running import call, hidden
-from test_finetuning import curve_of
-from test_plot_activations import numbers_of
+from running import call, hidden, numbers_of
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from llama_wrapper import LlamaWrapper
