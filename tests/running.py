@@ -85,6 +85,12 @@ def artifacts(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
 
+def every_file(folder: Path) -> dict[str, bytes]:
+    """All files below a folder, hidden ones too."""
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file())
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
 def hidden(folder: Path) -> list[str]:
     """Names of unfinished business: anything hidden that is no record."""
     assert any(p.is_file() for p in folder.rglob("*")), f"nothing was made in {folder}"
@@ -92,8 +98,19 @@ def hidden(folder: Path) -> list[str]:
     return sorted(n for n in names if not n.endswith(".record"))
 
 
-def has_row(table: str, **expected: str) -> bool:
-    """Whether a figure's table (tab-separated, with a header) has a row with these cells."""
+def rows_of(table: str) -> list[dict[str, str]]:
+    """The rows of a figure's table (tab-separated, with a header), each by its columns' names."""
     header, *lines = (line.split("\t") for line in table.splitlines())
-    rows = [dict(zip(header, line, strict=True)) for line in lines]
-    return any(expected.items() <= row.items() for row in rows)
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def numbers_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a figure's table in a file, which must have some."""
+    rows = rows_of(path.read_text())
+    assert rows, f"{path} is a table without a row"
+    return rows
+
+
+def has_row(table: str, **expected: str) -> bool:
+    """Whether a figure's table has a row with these cells."""
+    return any(expected.items() <= row.items() for row in rows_of(table))
