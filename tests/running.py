@@ -98,6 +98,13 @@ def hidden(folder: Path) -> list[str]:
     return sorted(n for n in names if not n.endswith(".record"))
 
 
+def imported(errors: str) -> set[str]:
+    """The packages that ``python -X importtime`` has written to standard error."""
+    found = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in errors.splitlines()}
+    assert "argparse" in found, f"the times of imports are missing:\n{errors}"
+    return found
+
+
 def rows_of(table: str) -> list[dict[str, str]]:
     """The rows of a figure's table (tab-separated, with a header), each by its columns' names."""
     header, *lines = (line.split("\t") for line in table.splitlines())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import ROWS, write_json
 from made_up_activations import Saved, generated, saved
-from running import ROOT
+from running import ROOT, imported
 
 from utils.cli.saved_sources import model_flags
 
@@ -163,5 +163,4 @@ def test_wrong_input_is_found_before_anything_slow(saved: Saved) -> None:
     assert (
         "plot_activations.py: error: calm has no saved activations of m at layer 7" in done.stderr
     )
-    imported = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
-    assert not imported & {"torch", "sklearn", "matplotlib"}
+    assert not imported(done.stderr) & {"torch", "sklearn", "matplotlib"}
