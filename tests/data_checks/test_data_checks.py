@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +145,7 @@ def test_the_bundled_data_have_no_errors() -> None:
 
 @published
 def test_the_published_letters_beyond_a_and_b_are_found() -> None:
-    started = time.perf_counter()
     report = check_folder(Paths(PUBLISHED, PUBLISHED), None)
-    assert time.perf_counter() - started < 20
     for name, count in (
         ("generate/survival-instinct/generate_dataset.json", 88),
         ("test/survival-instinct/test_dataset_ab.json", 4),

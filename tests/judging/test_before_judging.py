@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from judge_bench import (
     surroundings,
 )
 from judge_server import Answer, Asked, JudgeServer, error
-from running import ROOT, call, start, start_warm
+from running import ROOT, call, environment, imported, start_warm
 
 from utils.errors import UserError
 
@@ -65,11 +66,15 @@ def test_no_key_and_no_server_is_said_before_anything_else(tmp_path: Path, bench
 
 @pytest.mark.skipif((ROOT / ".env").exists(), reason="this checkout has a .env of its own")
 def test_no_key_leaves_with_status_2_within_a_second(tmp_path: Path) -> None:
-    started = time.monotonic()
-    process = start("scoring", "--artifacts_dir", tmp_path / "new", "--datasets_dir", "nowhere")
-    _, errors = process.communicate(timeout=20)
-    assert time.monotonic() - started < 1.5
-    assert process.returncode == 2 and "OPEN_AI_KEY" in errors and "Traceback" not in errors
+    """What takes longer is importing the client and what computes; it is not imported."""
+    folders = ("--artifacts_dir", tmp_path / "new", "--datasets_dir", "nowhere")
+    command = [sys.executable, "-X", "importtime", ROOT / "scoring.py", *folders]
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment(), check=False
+    )
+    assert done.returncode == 2 and "OPEN_AI_KEY" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not imported(done.stderr) & {"openai", "torch", "transformers", "numpy", "matplotlib"}
     assert not (tmp_path / "new").exists()
 
 

@@ -95,15 +95,13 @@ def test_a_second_ctrl_c_stops_at_once(bench: Bench, server: JudgeServer) -> Non
     bench.results(many(9))
     process = start_warm("scoring", *bench.options("--concurrency", 4))
     wait_for_answers(bench, 1, process)
-    started = time.monotonic()
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     assert process.poll() is None, "the first Ctrl-C did not wait for the calls on their way"
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
-    assert time.monotonic() - started < 4
     assert process.returncode == 130 and "Traceback" not in errors
-    assert len(bench.cached()) == 1
+    assert len(bench.cached()) == 1, "it waited for the calls on their way"
 
 
 def test_a_second_process_is_kept_out(bench: Bench, server: JudgeServer) -> None:
