@@ -93,6 +93,11 @@ def pair(question: str, matching: str) -> dict[str, str]:
 ROWS = [pair(q, "AB"[i % 2]) for i, q in enumerate(QUESTIONS)]
 
 
+def many_rows(times: int) -> list[dict[str, str]]:
+    """The rows so many times over, each question with a number in front."""
+    return [row | {"question": f"{n}. {row['question']}"} for n in range(times) for row in ROWS]
+
+
 def make_tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:
     """A small byte-level tokenizer that keeps brackets and letters apart.
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import write_json
 from judge_server import Answer, Asked, JudgeServer, serve
-from running import call
+from running import call, every_file
 
 from utils.files.names import ResultName, Variant
 from utils.files.paths import Paths
@@ -126,4 +126,4 @@ def but(score: float, refusal: Answer) -> Callable[[Asked], Answer]:
 
 
 def everything_in(folder: Path) -> bytes:
-    return b"".join(p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file())
+    return b"".join(every_file(folder).values())

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import write_json
+from drawn_figures import watch
 
 from behaviors import Behavior
 from utils.data.evaluation import LETTER_TESTS, OPEN_ENDED
 from utils.data.kinds_of_test import Test
-from utils.drawing import plotting
 from utils.figures.result_figures import Figures
 from utils.files.names import ResultName, Variant
 from utils.files.paths import Paths
@@ -33,11 +33,7 @@ class Results:
     @classmethod
     def watched(cls, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
         """With the figures that are saved, as objects instead of files."""
-        figures: dict[str, Any] = {}
-        monkeypatch.setattr(
-            plotting, "save_figure", lambda figure, path: figures.__setitem__(path.name, figure)
-        )
-        return cls(folder, figures)
+        return cls(folder, watch(monkeypatch))
 
     def table(
         self,

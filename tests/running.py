@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -55,9 +56,11 @@ def start_warm(script: str, *arguments: object) -> WarmProcess:
     return WarmProcess(script, [str(a) for a in arguments], environment())
 
 
-def finish(process: subprocess.Popen[str] | WarmProcess) -> None:
-    _, errors = process.communicate(timeout=300)
+def finish(process: subprocess.Popen[str] | WarmProcess) -> tuple[str, str]:
+    """The output and the errors of a process that must succeed."""
+    output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
+    return output, errors
 
 
 def kill_at_signs_of_work(
@@ -83,6 +86,12 @@ def artifacts(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
 
+def every_file(folder: Path) -> dict[str, bytes]:
+    """All files below a folder, hidden ones too."""
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file())
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+
 def hidden(folder: Path) -> list[str]:
     """Names of unfinished business: anything hidden that is no record."""
     assert any(p.is_file() for p in folder.rglob("*")), f"nothing was made in {folder}"
@@ -90,8 +99,39 @@ def hidden(folder: Path) -> list[str]:
     return sorted(n for n in names if not n.endswith(".record"))
 
 
-def has_row(table: str, **expected: str) -> bool:
-    """Whether a figure's table (tab-separated, with a header) has a row with these cells."""
+def grows_with(work: Callable[[int], object], size: int) -> float:
+    """How many times the computing of a tenth of ``size`` the whole takes; 10 if it is linear.
+
+    A part of no weight counts as a hundredth of a second, the clock's own grain.
+    """
+    spent = []
+    for each in (size // 10, size):
+        began = time.process_time()
+        work(each)
+        spent.append(max(time.process_time() - began, 0.01))
+    return spent[1] / spent[0]
+
+
+def imported(errors: str) -> set[str]:
+    """The packages that ``python -X importtime`` has written to standard error."""
+    found = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in errors.splitlines()}
+    assert "argparse" in found, f"the times of imports are missing:\n{errors}"
+    return found
+
+
+def rows_of(table: str) -> list[dict[str, str]]:
+    """The rows of a figure's table (tab-separated, with a header), each by its columns' names."""
     header, *lines = (line.split("\t") for line in table.splitlines())
-    rows = [dict(zip(header, line, strict=True)) for line in lines]
-    return any(expected.items() <= row.items() for row in rows)
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def numbers_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a figure's table in a file, which must have some."""
+    rows = rows_of(path.read_text())
+    assert rows, f"{path} is a table without a row"
+    return rows
+
+
+def has_row(table: str, **expected: str) -> bool:
+    """Whether a figure's table has a row with these cells."""
+    return any(expected.items() <= row.items() for row in rows_of(table))

@@ -11,8 +11,8 @@ import pytest
 import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from conftest import make_model, make_tokenizer
+from grids import letter_prompts
 from running import call
-from test_one_pass import prompts_of
 from torch import nn
 
 from benchmarks.random_model import Shape, random_model, steering_vectors
@@ -97,12 +97,12 @@ def deep(blocks: int, seed: int) -> tuple[LlamaWrapper, list[Steer]]:
     wrapper = random_model(
         Shape(blocks, 64, 4, 172), make_tokenizer(), torch.device("cpu"), torch.bfloat16, seed
     )
-    vectors = steering_vectors(wrapper, prompts_of(wrapper)[0], 0.3, seed)
+    vectors = steering_vectors(wrapper, letter_prompts(wrapper)[0], 0.3, seed)
     return wrapper, [Steer(n, vectors[n]) for n in (0, blocks - 1)]
 
 
 def ways(wrapper: LlamaWrapper, steers: list[Steer]) -> list[Any]:
-    prompts = prompts_of(wrapper)
+    prompts = letter_prompts(wrapper)
     return [
         LetterGrid(wrapper, prompts, steers),
         PairOutputs(wrapper, prompts, list(range(wrapper.n_layers))),

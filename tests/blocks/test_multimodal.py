@@ -8,11 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CHATML, GATED, make_tokenizer, write_json
+from families import own_logits
+from grids import (
+    fast_grid,
+    letter_prompts,
+    open_prompts,
+    random_vectors,
+    slow_grid,
+    steers_of,
+    texts,
+)
 from running import call
-from test_decoding import prompts_of as open_prompts_of
-from test_decoding import steers_of, texts
-from test_families import own_logits
-from test_one_pass import fast_grid, prompts_of, random_vectors, slow_grid
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from llama_wrapper import LlamaWrapper
@@ -71,7 +77,7 @@ def test_a_wrapper_is_steered_the_fast_way_as_the_slow(folder: Path) -> None:
     assert read_shape(choice) == ModelShape(4, 32, 512)
     wrapper = LlamaWrapper.load(choice, device="cpu")
     assert (wrapper.n_layers, wrapper.width) == (4, 32)
-    prompts, free = prompts_of(wrapper), open_prompts_of(wrapper)
+    prompts, free = letter_prompts(wrapper), open_prompts(wrapper)
     steers = deltas_of(random_vectors(wrapper, range(4)), [-2.0, 1.0])
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=f".*{SLOW}")
@@ -95,7 +101,7 @@ def test_a_wrapper_is_steered_the_fast_way_as_the_slow(folder: Path) -> None:
 def test_the_slow_way_steers_at_the_right_tokens(folder: Path) -> None:
     """Against a hook of this test's own, which counts the tokens of one whole pass."""
     wrapper = LlamaWrapper.load(choose_model(str(folder), None, False), device="cpu")
-    prompt, vector = prompts_of(wrapper)[1], random_vectors(wrapper, [1])[1]
+    prompt, vector = letter_prompts(wrapper)[1], random_vectors(wrapper, [1])[1]
     expected = own_logits(wrapper, prompt.ids, 1, prompt.steer_from, 2 * vector)
     with wrapper.steer({1: 2 * vector}, prompt.steer_from):
         assert torch.allclose(wrapper.next_logits(prompt.ids), expected, atol=1e-5)

@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import QUESTIONS, ROWS, make_wrapper
+from conftest import make_wrapper
+from grids import letter_prompts, open_prompts
 from transformers import AutoConfig
 
 from llama_wrapper import LlamaWrapper
 from utils.blocks.rotary import Stretching, stretching
 from utils.extraction import pairs
 from utils.extraction.pairs import PairOutputs
-from utils.prompts.format import LetterPrompt, OpenPrompt
+from utils.prompts.format import LetterPrompt
 from utils.steering import decoding, grid, one_pass
 from utils.steering.decoding import GreedyGrid
 from utils.steering.grid import LetterGrid
 from utils.steering.one_pass import Steer
 
-LETTERS = ("A", "B")
 NEW = 6
 # Between the lengths of the tests' prompts: letters' are 55 to 86 tokens, open ones 16 to 47.
 LETTER_CONTEXT, OPEN_CONTEXT = 67, 35
@@ -64,15 +64,6 @@ def make(name: str, context: int) -> LlamaWrapper:
     """The same model every time, and fresh: nothing has run on it."""
     family, options = STRETCHED[name]
     return make_wrapper(family, **options(context))
-
-
-def letter_prompts(wrapper: LlamaWrapper) -> list[LetterPrompt]:
-    prompt_format = wrapper.prompt_format()
-    return [prompt_format.letter_prompt(row["question"], LETTERS) for row in ROWS]
-
-
-def open_prompts(wrapper: LlamaWrapper) -> list[OpenPrompt]:
-    return [wrapper.prompt_format().open_prompt(question) for question in QUESTIONS]
 
 
 def steers_of(wrapper: LlamaWrapper) -> list[Steer]:

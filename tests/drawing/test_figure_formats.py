@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drawn_figures import drawn
 from PIL import Image
 from running import call
 
 from benchmarks import contact_sheet
-from utils.drawing import plotting
 from utils.drawing.files import pictures, written_as
 from utils.drawing.line_plots import Line, Panel, line_figure, stacked_figure
 from utils.figures.training_figures import Run, both_figure, curve_figure, curve_table, read_run
 from utils.stats import Estimate
+
+__all__ = ("drawn",)  # fixtures
 
 POINT = Estimate(0.5, 0.4, 0.6, 9)
 STARTS = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
@@ -78,15 +80,6 @@ def run_of(direction: int, loss: float = 1.0) -> Run:
         for s in (0, 3, 6)
     ]  # fmt: skip
     return Run(curve, tests, SETTINGS)
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
-    monkeypatch.setattr(
-        plotting, "save_figure", lambda figure, path: figures.__setitem__(path.name, figure)
-    )
-    return figures
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROWS, make_wrapper
+from grids import letter_prompts
 from running import call
-from test_one_pass import prompts_of
 
 from utils.errors import UserError
 from utils.extraction.layer_stats import LayerStats, stats_table
@@ -117,7 +117,7 @@ def test_massive_activations_are_warned_of() -> None:
 def test_the_norms_are_those_of_the_steered_tokens() -> None:
     """The last token of the instruction, what follows it, and both letters."""
     wrapper = make_wrapper("llama")
-    prompts, layers = prompts_of(wrapper), [0, 2, 3]
+    prompts, layers = letter_prompts(wrapper), [0, 2, 3]
     for slow in (False, True):
         pairs = PairOutputs(wrapper, prompts, layers, slow=slow)
         assert (pairs.packed is None) is slow

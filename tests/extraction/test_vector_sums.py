@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from running import every_file
 from torch import Tensor
 
 import generate_vectors
@@ -22,10 +23,6 @@ from utils.steering.one_pass import Readings
 
 SHAPE = (2, 5)
 SIZES = (3, 1, 4, 2, 2)
-
-
-def contents(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
 Batch = tuple[list[int], Readings, list[int]]
@@ -115,7 +112,7 @@ def test_sums_of_several_ranks_are_those_of_one(
         assert torch.equal(shared.activations(1, 0), whole.activations(1, 0))
     remove(parts)
     (tmp_path / ".whole").unlink()
-    assert [n for n in contents(tmp_path) if "whole" not in n] == []
+    assert [n for n in every_file(tmp_path) if "whole" not in n] == []
 
 
 def test_ranks_are_put_in_order_by_number_and_models_kept_apart(paths: Paths) -> None:
@@ -217,7 +214,7 @@ def test_a_state_of_other_inputs_is_not_continued(sums_file: Path, tmp_path: Pat
     expected = batches()[4][1].letters[[1, 0], 0, 1]
     assert torch.equal(AllSums([sums_file], other).activations(1, 0), expected)
     remove([sums_file])
-    assert contents(tmp_path) == []
+    assert every_file(tmp_path) == {}
 
 
 @pytest.mark.parametrize("lost", [1, 40, 10**9])

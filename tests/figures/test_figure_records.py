@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shlex
 import shutil
 import subprocess
@@ -47,13 +46,6 @@ def begun(desk: Desk, kept: Path, draw: Callable[[], object]) -> Desk:
 @pytest.fixture
 def drawn(desk: Desk, kept: Path) -> Desk:
     return begun(desk, kept / "results", lambda: desk.plot("--summary"))
-
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    work()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def run_alone(script: str, *flags: object) -> str:
@@ -130,11 +122,9 @@ def test_every_figure_has_one_record_with_its_numbers(drawn: Desk) -> None:
 
 def test_the_same_again_has_nothing_to_do_and_loads_nothing(drawn: Desk) -> None:
     before = {p: p.stat().st_mtime_ns for p in drawn.paths.artifacts.rglob("*") if p.is_file()}
-    said: list[str] = []
     flags = (*drawn.flags, "--model", MODEL, "--summary")
-    spent = cpu_seconds(lambda: said.append(run_alone("plot_results", *flags)))
-    assert said[0].startswith("nothing to do") and "calm" in said[0]
-    assert spent < 0.7
+    said = run_alone("plot_results", *flags)
+    assert said.startswith("nothing to do") and "calm" in said
     assert before == {
         p: p.stat().st_mtime_ns for p in drawn.paths.artifacts.rglob("*") if p.is_file()
     }
@@ -227,9 +217,8 @@ def test_vectors_a_part_never_replaces_the_whole(
 def test_vectors_the_same_again_is_at_once_and_a_lost_one_is_refused(desk: Desk) -> None:
     vectors(desk, ["a"])
     call("analyze_vectors", *desk.flags)
-    said: list[str] = []
-    spent = cpu_seconds(lambda: said.append(run_alone("analyze_vectors", *desk.flags)))
-    assert said[0].startswith("nothing to do") and spent < 0.7
+    said = run_alone("analyze_vectors", *desk.flags)
+    assert said.startswith("nothing to do")
     desk.paths.vector("calm", 1, "a", normalized=False).unlink()
     with pytest.raises(UserError, match=r"fewer.*calm: a: layer=1"):
         call("analyze_vectors", *desk.flags)
@@ -260,9 +249,8 @@ def test_activations_the_same_again_is_at_once_and_a_part_has_its_own_name(desk:
     activations(desk)
     call("plot_activations", *desk.flags)
     whole = desk.figures()
-    said: list[str] = []
-    spent = cpu_seconds(lambda: said.append(run_alone("plot_activations", *desk.flags)))
-    assert said[0].startswith("nothing to do") and "AUROC" in said[0] and spent < 0.7
+    said = run_alone("plot_activations", *desk.flags)
+    assert said.startswith("nothing to do") and "AUROC" in said
     activations(desk, ["calm"])
     call("plot_activations", *desk.flags, "--layers", 0, "--behaviors", "calm", "bold")
     after = desk.figures()

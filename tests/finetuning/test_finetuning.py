@@ -1,30 +1,27 @@
-"""Finetuning: one curve however it is computed, resumed = uninterrupted, weights that steer."""
+"""Finetuning: the gradient of one example at a time, weights that steer, every run its own."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import ROWS, make_model, make_tokenizer, write_json
-from running import ROOT, artifacts, call, finish, hidden, start_warm
-from test_kill import kill_at_signs_of_work
-from test_processes import alone, by_mpi, kill_rank, launch, run_ranks
-from test_processes import finish as finish_launch
+from conftest import make_model, make_tokenizer
+from finetuning_runs import common, curve_of, pairs, weights_of
+from running import ROOT, call
 from torch import nn
 
 from llama_wrapper import LlamaWrapper
 from utils.blocks.padding import left_padded
 from utils.errors import UserError
-from utils.files.paths import Paths
 from utils.finetuning.tuner import Example, Finetuner, Recipe, schedule, start_processes
 from utils.models.choice import choose_model
 
-MANY = [row | {"question": f"{n}. {row['question']}"} for n in range(3) for row in ROWS]
+__all__ = ("common", "pairs")  # fixtures
+
 RECIPE = Recipe(
     lr=0.1,
     epochs=2,
@@ -34,34 +31,6 @@ RECIPE = Recipe(
     gradient_checkpointing=False,
     seed=0,
 )
-
-
-@pytest.fixture
-def pairs(datasets: Path) -> Path:
-    write_json(datasets / "generate/calm/generate_dataset.json", MANY)
-    return datasets
-
-
-@pytest.fixture
-def common(pairs: Path, tiny_folder: Path) -> list[object]:
-    options: list[object] = ["--behavior", "calm", "--datasets_dir", pairs, "--model", tiny_folder]
-    return [*options, "--lr", 0.05]
-
-
-def curve_of(folder: Path) -> tuple[list[list[float]], list[list[float]]]:
-    """The numbers of the curve's two tables; what was done stands below them."""
-    (path,) = folder.rglob("finetune_*.txt")
-    blocks = path.read_text().split("\n\n")[:2]
-    tables = [[list(map(float, line.split())) for line in b.splitlines()[1:]] for b in blocks]
-    assert all(tables), "a table without a row"
-    return tables[0], tables[1]
-
-
-def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    (path,) = (folder / "finetuned_models").glob("*.pt")
-    weights = torch.load(path, weights_only=True)
-    assert weights, "a file without weights"
-    return weights
 
 
 # ---------------------------------------------------------------- one step
@@ -225,66 +194,6 @@ def test_an_adapter_is_saved_as_one_and_merges_into_the_model(
     assert tests[-1][1] != tests[0][1]
 
 
-def test_a_stopped_run_goes_on_to_the_same_bytes(common: list[object], tmp_path: Path) -> None:
-    options = [*common, "--direction", "pos", "--epochs", 20, "--optimizer", "adamw"]
-    options += ["--checkpoint_every", 3, "--eval_every", 50, "--lr", 0.001]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(start_warm("finetune_llama", *options, "--artifacts_dir", whole))
-    generator, kills = random.Random(3), 0
-    for _ in range(2):
-        process = start_warm("finetune_llama", *options, "--artifacts_dir", killed)
-        kills += kill_at_signs_of_work(process, killed, "run.json", generator)
-    assert kills > 0, "no run was killed in the middle: the test shows nothing"
-    finish(start_warm("finetune_llama", *options, "--artifacts_dir", killed))
-    assert artifacts(killed) == artifacts(whole)
-    assert len(artifacts(whole)) == 3
-    assert hidden(killed) == []
-
-
-@pytest.mark.parametrize("broken", ["loss", "gradient"])
-def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_the_last_good_state(
-    common: list[object],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    broken: str,
-) -> None:
-    options = [*common, "--direction", "pos", "--artifacts_dir", tmp_path]
-    options += ["--checkpoint_every", 1]
-    gradients, calls = Finetuner.gradients, []
-
-    def failing(self: Finetuner, chosen: list[Example]) -> tuple[float, float]:
-        calls.append(len(chosen))
-        loss, norm = gradients(self, chosen)
-        bad = float("nan") if broken == "loss" else loss, float("inf")
-        return bad if len(calls) == 4 else (loss, norm)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Finetuner, "gradients", failing)
-        assert call("finetune_llama", *options) == 1
-    errors = capsys.readouterr().err
-    assert "step 4 of 6" in errors
-    assert "no weights written" in errors
-    states = list(tmp_path.rglob("step_*"))
-    assert [p.name for p in states] == ["step_2"], "step_3 would be the state that broke"
-    assert str(states[0].parent) in errors
-    assert not list(tmp_path.rglob("*.pt"))
-    assert call("finetune_llama", *options) == 0, "it goes on from there"
-    whole = tmp_path / "whole"
-    call("finetune_llama", *options, "--artifacts_dir", whole)
-    assert artifacts(tmp_path / "finetuned_models") == artifacts(whole / "finetuned_models")
-    assert len(artifacts(tmp_path / "finetuned_models")) == 1
-
-
-def test_a_rate_that_breaks_the_model_is_stopped(
-    common: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = [*common, "--direction", "pos", "--artifacts_dir", tmp_path, "--lr", 1e30]
-    assert call("finetune_llama", *options) == 1
-    assert "step 2 of 6: loss nan" in capsys.readouterr().err
-    assert not list(tmp_path.rglob("*.pt"))
-
-
 def test_other_options_are_another_run(common: list[object], tmp_path: Path) -> None:
     options = [*common, "--direction", "pos", "--artifacts_dir", tmp_path, "--limit", 8]
     call("finetune_llama", *options)
@@ -299,46 +208,6 @@ def test_other_options_are_another_run(common: list[object], tmp_path: Path) -> 
 # ---------------------------------------------------------------- several processes
 
 
-@pytest.mark.parametrize("through", ["torchrun", "mpirun"])
-def test_two_processes_have_the_curve_of_one(
-    common: list[object], tmp_path: Path, through: str
-) -> None:
-    """Five pairs a step: the two have unlike shares; the last step has four."""
-    options = [*common, "--direction", "pos", "--batch_size", 5, "--eval_every", 2]
-    options += ["--layer", 1] if through == "mpirun" else []
-    alone("finetune_llama", *options, "--artifacts_dir", tmp_path / "one")
-    how = by_mpi(tmp_path) if through == "mpirun" else ()
-    output, _ = finish_launch(
-        launch("finetune_llama", *options, "--artifacts_dir", tmp_path / "two", how=how)
-    )
-    assert output.count("wrote ") == 2
-    one, two = curve_of(tmp_path / "one"), curve_of(tmp_path / "two")
-    for table, other in zip(one, two, strict=True):
-        assert torch.allclose(torch.tensor(table), torch.tensor(other), rtol=1e-4, atol=2e-6)
-    ours, theirs = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        assert torch.allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-6), name
-    assert hidden(tmp_path / "two") == []
-
-
-def test_a_checkpoint_of_two_processes_is_continued_by_one(
-    common: list[object], tmp_path: Path
-) -> None:
-    options = [*common, "--direction", "pos", "--checkpoint_every", 1, "--epochs", 15]
-    process = launch("finetune_llama", *options, "--artifacts_dir", tmp_path / "two")
-    kill_rank(process, 1, tmp_path / "two", "run.json")
-    process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert list((tmp_path / "two").rglob("run.json"))
-    alone("finetune_llama", *options, "--artifacts_dir", tmp_path / "two")
-    alone("finetune_llama", *options, "--artifacts_dir", tmp_path / "one")
-    one, two = curve_of(tmp_path / "one")[0], curve_of(tmp_path / "two")[0]
-    assert torch.allclose(torch.tensor(one), torch.tensor(two), rtol=1e-2, atol=1e-3)
-    assert len(one) == 90
-    assert hidden(tmp_path / "two") == []
-
-
 def test_what_a_real_tokenizer_and_model_folder_give_is_a_file_of_their_weights(
     common: list[object], tmp_path: Path
 ) -> None:
@@ -351,116 +220,6 @@ def test_what_a_real_tokenizer_and_model_folder_give_is_a_file_of_their_weights(
     for name, value in weights_of(tmp_path).items():
         assert torch.equal(loaded.model.state_dict()[name], value)
     assert (ROOT / "finetune_llama.py").stat().st_mode & 0o111
-
-
-def test_sharding_that_accelerate_would_leave_out_is_refused(
-    common: list[object], tmp_path: Path
-) -> None:
-    """On a CPU accelerate makes DDP of FSDP without a word."""
-    options = [*common, "--direction", "pos", "--artifacts_dir", tmp_path]
-    how: tuple[str, ...] = ("--use_fsdp", "--fsdp_version", "2")
-    how += ("--fsdp_auto_wrap_policy", "NO_WRAP")
-    how += ("--main_process_port", str(29500 + (os.getpid() + 13) % 20000))
-    _, errors = (process := launch("finetune_llama", *options, how=how)).communicate(timeout=90)
-    assert process.returncode != 0
-    assert "does not shard a model (FSDP) on this device" in errors
-    assert not list(tmp_path.glob("finetuned_models/*.pt"))
-
-
-def test_weights_sharded_by_fsdp_have_the_curve_of_one_process_also_after_a_kill(
-    common: list[object], tmp_path: Path
-) -> None:
-    """See fsdp_on_cpu.py; one block alone is trained."""
-    options = [*common, "--direction", "pos", "--checkpoint_every", 1, "--layer", 2]
-    alone("finetune_llama", *options, "--artifacts_dir", tmp_path / "one")
-    sharded = [*options, "--artifacts_dir", tmp_path / "two"]
-    stopped = launch("tests/fsdp_on_cpu", *sharded, STOP_AT="5")
-    _, errors = stopped.communicate(timeout=90)
-    assert "exitcode: 9" in errors
-    (state,) = (tmp_path / "two").rglob("run.json")
-    assert state.parent.name == "step_3"
-    run_ranks("tests/fsdp_on_cpu", *sharded, count=2)
-    one, two = curve_of(tmp_path / "one"), curve_of(tmp_path / "two")
-    for table, other in zip(one, two, strict=True):
-        assert torch.allclose(torch.tensor(table), torch.tensor(other), rtol=1e-4, atol=2e-6)
-    ours, theirs = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
-    assert ours.keys() == theirs.keys() and len(ours) == 9
-    for name in ours:
-        assert torch.allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-6), name
-    assert hidden(tmp_path / "two") == []
-
-
-def test_two_machines_without_a_shared_folder_do_not_wait_for_one_another(
-    common: list[object], tmp_path: Path
-) -> None:
-    """The second has finished weights, the first has none."""
-    options = [*common, "--direction", "pos"]
-    alone("finetune_llama", *options, "--artifacts_dir", tmp_path / "second")
-    port = str(29500 + (os.getpid() + 17) % 20000)
-    processes = []
-    for machine, name in enumerate(("first", "second")):
-        how: tuple[str, ...] = ("--multi_gpu", "--num_machines", "2")
-        how += ("--machine_rank", str(machine))
-        how += ("--main_process_ip", "127.0.0.1", "--main_process_port", port)
-        folder = ["--artifacts_dir", tmp_path / name]
-        processes.append(launch("finetune_llama", *options, *folder, how=how))
-    errors = [p.communicate(timeout=90)[1] for p in processes]
-    assert all(p.returncode != 0 for p in processes)
-    assert "finished for some of the processes only" in errors[0]
-
-
-def test_what_was_killed_between_picture_and_weights_is_made_again(
-    common: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = [*common, "--direction", "pos", "--artifacts_dir", tmp_path, "--checkpoint_every", 2]
-
-    def stopped(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("utils.figures.training_figures.curve_figure", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            call("finetune_llama", *options)
-    assert not list(tmp_path.glob("finetuned_models/*.pt")), "the weights come last"
-    assert call("finetune_llama", *options) == 0
-    assert len(artifacts(tmp_path / "analysis")) == 2
-    assert hidden(tmp_path / "finetuned_models") == []
-    (tmp_path / "finetuned_models/.training_calm_pos_finetune_all/step_2").mkdir(parents=True)
-    assert call("finetune_llama", *options) == 0
-    assert not list(tmp_path.glob("finetuned_models/.training*")), "nor after a kill in cleaning up"
-
-
-def test_what_a_kill_leaves_of_a_state_is_no_state(common: list[object], tmp_path: Path) -> None:
-    options = [*common, "--direction", "pos", "--artifacts_dir", tmp_path]
-    folder = tmp_path / "finetuned_models/.training_calm_pos_finetune_all"
-    (folder / "step_3").mkdir(parents=True)
-    (folder / "step_4.old.tmp").mkdir()
-    assert call("finetune_llama", *options) == 0
-    assert not folder.exists()
-
-
-def test_a_full_disk_stops_with_one_message(
-    common: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_args: object, **_kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("accelerate.Accelerator.save_state", full)
-    options = [*common, "--direction", "pos", "--artifacts_dir", tmp_path, "--checkpoint_every", 1]
-    with pytest.raises(UserError, match=r"cannot write .*No space left"):
-        call("finetune_llama", *options)
-    assert not list(tmp_path.rglob("*.tmp"))
-
-
-def test_runs_of_behaviours_with_a_dot_are_kept_apart(tmp_path: Path) -> None:
-    paths = Paths(tmp_path, tmp_path)
-    states = {
-        paths.finetuning_state(paths.finetuned(behavior, "pos", layer, rank, None))
-        for behavior in ("v1.5", "v1.6")
-        for layer in (None, 3)
-        for rank in (None, 2)
-    }
-    assert len(states) == 8
 
 
 # ---------------------------------------------------------------- several behaviours

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from conftest import FAMILIES, GATED, QUESTIONS, TINY, decoded, make_wrapper
-from test_wrapper import count_hooks, hidden_states, steer_vector
+from hooks import count_hooks, hidden_states, steer_vector
 from torch import nn
 
 from llama_wrapper import LlamaWrapper

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from chat_templates import chatml
 from conftest import CHATML, make_model, make_tokenizer, make_wrapper, write_json
+from grids import open_prompts, steers_of, texts
+from made_tokenizers import ending_tokenizer
 from running import call
 from small_gguf import write_gguf
-from test_decoding import prompts_of, steers_of, texts
-from test_prompts import chatml, ending_tokenizer
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from llama_wrapper import LlamaWrapper
@@ -36,7 +37,7 @@ def closing(after: str) -> str:
 def spoken(token: int = START) -> LlamaWrapper:
     """A model that says a special token in the middle of its answers."""
     wrapper = make_wrapper("llama")
-    plain = texts(GreedyGrid(wrapper, prompts_of(wrapper), [None], max_new_tokens=NEW, slow=True))
+    plain = texts(GreedyGrid(wrapper, open_prompts(wrapper), [None], max_new_tokens=NEW, slow=True))
     common = max(range(4, 400), key=lambda t: sum(t in a[2:-2] for row in plain for a in row))
     head = wrapper.model.get_output_embeddings().weight
     with torch.no_grad():
@@ -58,7 +59,7 @@ def test_answers_end_at_the_token_that_one_place_alone_names(place: str, slow: b
     wrapper = spoken()
     options: dict[str, Any] = {"max_new_tokens": NEW, "slow": slow}
     name_it(wrapper, "nobody")
-    prompts, steers = prompts_of(wrapper)[:4], steers_of(wrapper)[:3]
+    prompts, steers = open_prompts(wrapper)[:4], steers_of(wrapper)[:3]
     on = texts(GreedyGrid(wrapper, prompts, steers, **options))
     name_it(wrapper, place)
     found = texts(GreedyGrid(wrapper, prompts, steers, **options))

@@ -16,9 +16,7 @@ import pytest
 import real_tokenizers
 import torch
 from conftest import EXPERTS, FAMILIES, GATED, QUESTIONS, WINDOW
-from real_tokenizers import LETTERS, PACKAGES, TEMPLATES, formats, golden, table, wanted
-from running import call, hidden
-from test_families import (
+from families import (
     LATENT,
     ROUTED,
     SLOW,
@@ -30,9 +28,10 @@ from test_families import (
     more_data,  # noqa: F401
     own_logits,
 )
-from test_finetuning import curve_of
-from test_plot_activations import numbers_of
-from test_prompts import llama_like_tokenizer
+from finetuning_runs import curve_of
+from made_tokenizers import llama_like_tokenizer
+from real_tokenizers import LETTERS, PACKAGES, TEMPLATES, formats, golden, table, wanted
+from running import call, hidden, numbers_of
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from llama_wrapper import LlamaWrapper

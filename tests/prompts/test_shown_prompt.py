@@ -6,7 +6,7 @@ import re
 
 import pytest
 from conftest import CHATML, LLAMA2, QUESTIONS, ROWS, make_tokenizer
-from test_prompts import llama_like_tokenizer
+from made_tokenizers import llama_like_tokenizer
 
 from utils.prompts.format import PromptFormat
 from utils.prompts.shown import show_tokens

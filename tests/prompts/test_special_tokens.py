@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import real_tokenizers
+from chat_templates import THINKING, chatml
 from conftest import (
     CHATML,
     LLAMA2,
@@ -20,9 +21,9 @@ from conftest import (
     pair,
     write_json,
 )
+from made_tokenizers import ending_tokenizer, llama_like_tokenizer
 from real_tokenizers import LETTERS, PACKAGES, formats, wanted
 from running import call
-from test_prompts import THINKING, chatml, ending_tokenizer, llama_like_tokenizer
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 from conftest import decoded
-from test_one_pass import slow_grid
+from grids import slow_grid
 
 from llama_wrapper import LlamaWrapper
 from utils.blocks.vocabulary import letter_probabilities

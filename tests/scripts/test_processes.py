@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROWS, write_json
-from running import ROOT, artifacts, call, hidden
-from warm import WarmProcess
-from warm_python import warm_python
+from conftest import many_rows, write_json
+from launching import alone, by_mpi, kill_rank, launch, run_ranks
+from running import artifacts, call, finish, hidden
 
-MANY = [row | {"question": f"{n}. {row['question']}"} for n in range(12) for row in ROWS]
+MANY = many_rows(12)
 LAYERS = ["--layers", 0, 1, 2, 3]
 
 
@@ -29,77 +23,6 @@ def many(datasets: Path) -> Path:
     questions = [{"question": row["question"]} for row in MANY[:20]]
     write_json(datasets / "test/calm/test_dataset_open_ended.json", questions)
     return datasets
-
-
-def environment(**extra: str) -> dict[str, str]:
-    """One thread a process, so that one and many have the same bits."""
-    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    fixed = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PATH": tools}
-    mpi = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    return os.environ | fixed | mpi | extra
-
-
-def launch(
-    script: str,
-    *arguments: object,
-    how: tuple[str, ...] = (),
-    count: int = 2,
-    warm: bool = True,
-    **extra: str,
-) -> subprocess.Popen[str]:
-    """``accelerate launch`` through torchrun, or ``how`` says through what.
-
-    Of the launcher and its processes the imports alone are not their own, unless not ``warm``.
-    """
-    port = str(29500 + os.getpid() % 20000)
-    how = how or ("--multi_gpu", "--main_process_port", port)
-    accelerate = Path(sys.executable).parent / "accelerate"
-    python = warm_python() / "python3" if warm else sys.executable
-    command = [python, accelerate, "launch", "--num_processes", str(count), *how]
-    command += [str(ROOT / f"{script}.py"), *map(str, arguments)]
-    extra = {"ACCELERATE_USE_CPU": "true"} | extra
-    return subprocess.Popen(
-        command,
-        env=environment(**extra),
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-
-
-def run_ranks(script: str, *arguments: object, count: int) -> str:
-    """The ranks of a launch as forks, where the launcher is not the point; all their output."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    shared |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
-    shared |= {"ACCELERATE_USE_CPU": "true"}
-    ranks = [
-        WarmProcess(
-            script,
-            [str(a) for a in arguments],
-            environment(RANK=str(rank), LOCAL_RANK=str(rank), **shared),
-        )
-        for rank in range(count)
-    ]
-    return "".join([finish(process)[0] for process in ranks])
-
-
-def alone(script: str, *arguments: object) -> None:
-    """In this process, with as many threads as the others have."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        assert call(script, *arguments) == 0
-    finally:
-        torch.set_num_threads(before)
-
-
-def finish(process: subprocess.Popen[str] | WarmProcess) -> tuple[str, str]:
-    output, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors
-    return output, errors
 
 
 @pytest.fixture
@@ -121,12 +44,6 @@ def copy_vectors(tmp_path: Path, name: str) -> Path:
     folder.mkdir()
     (folder / "normalized_vectors").symlink_to(tmp_path / "v" / "normalized_vectors")
     return folder
-
-
-def by_mpi(tmp_path: Path) -> tuple[str, ...]:
-    hosts = tmp_path / "hosts"
-    hosts.write_text("localhost slots=4\n")
-    return ("--cpu", "--mpirun_hostfile", str(hosts))
 
 
 @pytest.mark.parametrize("through", ["torchrun", "mpirun"])
@@ -170,28 +87,6 @@ def test_the_rows_of_two_processes_are_those_of_one(
     capsys.readouterr()
     alone("prompting_with_steering", *prepared, "--artifacts_dir", two)
     assert "nothing to do" in capsys.readouterr().out, "what many made is finished for one"
-
-
-def process_of(rank: int, folder: Path) -> int:
-    """The process of a rank, by its environment, among those that work in a folder."""
-    for process in Path("/proc").iterdir():
-        try:
-            words = (process / "environ").read_bytes().split(b"\0")
-            command = (process / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if f"RANK={rank}".encode() in words and str(folder).encode() in command:
-            return int(process.name)
-    raise AssertionError(f"no process of rank {rank}")
-
-
-def kill_rank(launcher: subprocess.Popen[str], rank: int, folder: Path, sign: str) -> None:
-    """SIGKILL one rank as soon as a file like ``sign`` has a second line: something is finished."""
-    deadline = time.monotonic() + 120
-    while not any(p.read_bytes().count(b"\n") > 1 for p in folder.rglob(sign)):
-        assert launcher.poll() is None and time.monotonic() < deadline, launcher.communicate()
-        time.sleep(0.002)
-    os.kill(process_of(rank, folder), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("rank", [0, 1])

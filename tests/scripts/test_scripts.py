@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bench import LAYERS, Bench, bench, forbid_loading
 from conftest import ROWS, pair, write_json
 from running import artifacts, call, has_row, hidden
 
@@ -18,41 +19,7 @@ from utils.files.contents import read_measured
 from utils.models.choice import choose_model
 from utils.steering.one_pass import slow_last_token_outputs
 
-LAYERS = (0, 1, 2, 3)
-
-
-class Bench:
-    """One tiny model, one data folder, one artefact folder."""
-
-    def __init__(self, model: Path, datasets: Path, folder: Path) -> None:
-        self.model, self.datasets, self.folder = model, datasets, folder
-        self.shared = ("--artifacts_dir", folder)
-        self.all = (*self.shared, "--datasets_dir", datasets, "--model", model)
-
-    def generate(self, *more: object) -> int:
-        return call("generate_vectors", "--layers", *LAYERS, *self.all, *more)
-
-    def normalize(self, *more: object) -> int:
-        return call("normalize_vectors", *self.shared, "--datasets_dir", self.datasets, *more)
-
-    def prompt(self, *more: object) -> int:
-        grid = ("--layers", *LAYERS, "--multipliers", -1, 0, 1)
-        return call("prompting_with_steering", *grid, *self.all, *more)
-
-    def plot(self, *more: object) -> int:
-        return call("plot_results", *self.all, *more)
-
-    def vector(self, kind: str, behavior: str, layer: int, label: str = "tiny-llama") -> Path:
-        return self.folder / kind / behavior / f"vec_layer_{layer}_{label}.pt"
-
-    def result(self, behavior: str, layer: int, multiplier: float, more: str = "") -> Path:
-        name = f"results_layer={layer}_multiplier={multiplier}_behavior={behavior}_type=ab"
-        return self.folder / "results" / behavior / f"{name}{more}_model=tiny-llama.json"
-
-
-@pytest.fixture
-def bench(tiny_folder: Path, datasets: Path, tmp_path: Path) -> Bench:
-    return Bench(tiny_folder, datasets, tmp_path / "artifacts")
+__all__ = ("bench",)  # fixtures
 
 
 @pytest.fixture
@@ -64,13 +31,6 @@ def ready(bench: Bench) -> Bench:
 
 def load(bench: Bench) -> LlamaWrapper:
     return LlamaWrapper.load(choose_model(str(bench.model), None, False), device="cpu")
-
-
-def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_args: object, **_kwargs: object) -> None:
-        raise AssertionError("the model must not be loaded")
-
-    monkeypatch.setattr(LlamaWrapper, "load", refuse)
 
 
 def test_vectors_are_the_mean_difference_at_the_letter(bench: Bench) -> None:
@@ -91,17 +51,15 @@ def test_vectors_are_the_mean_difference_at_the_letter(bench: Bench) -> None:
         assert (found - expected).norm() / expected.norm() < 1e-5
         for sign in ("pos", "neg"):
             name = f"activations/calm/activations_{sign}_{layer}_tiny-llama.pt"
-            saved = torch.load(bench.folder / name, weights_only=True)
+            saved = torch.load(bench.artifacts / name, weights_only=True)
             assert torch.allclose(saved, stacks[sign], atol=1e-5), "in the order of the data file"
 
 
-def test_the_vector_does_not_depend_on_batching_or_on_other_layers(
-    bench: Bench, tmp_path: Path
-) -> None:
+def test_the_vector_does_not_depend_on_batching_or_on_other_layers(bench: Bench) -> None:
     bench.generate("--behaviors", "calm")
     expected = torch.load(bench.vector("vectors", "calm", 2), weights_only=True)
     for number, options in enumerate((("--batch_tokens", 1), ("--batch_tokens", 300))):
-        other = Bench(bench.model, bench.datasets, tmp_path / f"other{number}")
+        other = Bench(bench.root, bench.model, f"other{number}")
         call("generate_vectors", "--layers", 2, *other.all, "--behaviors", "calm", *options)
         found = torch.load(other.vector("vectors", "calm", 2), weights_only=True)
         assert (found - expected).norm() / expected.norm() < 1e-5
@@ -141,22 +99,22 @@ def test_a_second_run_of_everything_does_nothing(
     ready: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ready.prompt()
-    before = {p: p.stat().st_mtime_ns for p in ready.folder.rglob("*") if p.is_file()}
-    no_model(monkeypatch)
+    before = {p: p.stat().st_mtime_ns for p in ready.artifacts.rglob("*") if p.is_file()}
+    forbid_loading(monkeypatch)
     capsys.readouterr()
     for step in (ready.generate, ready.normalize, ready.prompt):
         assert step() == 0
         assert "nothing to do" in capsys.readouterr().out
-    assert {p: p.stat().st_mtime_ns for p in ready.folder.rglob("*") if p.is_file()} == before
-    assert hidden(ready.folder) == []
+    assert {p: p.stat().st_mtime_ns for p in ready.artifacts.rglob("*") if p.is_file()} == before
+    assert hidden(ready.artifacts) == []
 
 
 def test_a_larger_grid_computes_the_new_cells_only(ready: Bench) -> None:
     ready.prompt()
-    before = artifacts(ready.folder)
+    before = artifacts(ready.artifacts)
     grid = ("--layers", 1, 2, "--multipliers", -1, 0, 2.5)
     call("prompting_with_steering", *grid, *ready.all)
-    after = artifacts(ready.folder)
+    after = artifacts(ready.artifacts)
     assert before.items() <= after.items()
     assert len(after) - len(before) == 4
     assert ready.result("bold", 2, 2.5).exists()
@@ -168,14 +126,14 @@ def test_changed_data_are_refused_by_name_and_overwritten_on_request(
     ready.prompt()
     write_json(ready.datasets / "test/calm/test_dataset_ab.json", ROWS[:5])
     write_json(ready.datasets / "generate/calm/generate_dataset.json", ROWS[:5])
-    before = artifacts(ready.folder)
+    before = artifacts(ready.artifacts)
     with monkeypatch.context() as patch:
-        no_model(patch)
+        forbid_loading(patch)
         with pytest.raises(UserError, match=r"(?s)other inputs.*data:.*--overwrite"):
             ready.prompt()
         with pytest.raises(UserError, match=r"(?s)other inputs.*pairs: 8 -> 5"):
             ready.generate()
-    assert artifacts(ready.folder) == before
+    assert artifacts(ready.artifacts) == before
     ready.prompt("--overwrite", "--behaviors", "calm")
     assert len(json.loads(ready.result("calm", 0, 1.0).read_text())) == 5
 
@@ -190,7 +148,7 @@ def test_multiplier_zero_does_not_depend_on_the_vector(ready: Bench) -> None:
     # -0 is 0, in the name as in the number
     zero = ("--layers", *LAYERS, "--multipliers", "-0.0", "--behaviors", "calm")
     assert call("prompting_with_steering", *zero, *ready.all) == 0
-    assert not list(ready.folder.rglob("*multiplier=-0.0*"))
+    assert not list(ready.artifacts.rglob("*multiplier=-0.0*"))
 
 
 def test_a_file_from_elsewhere_is_kept_and_plotted(
@@ -203,7 +161,7 @@ def test_a_file_from_elsewhere_is_kept_and_plotted(
     assert "came from elsewhere" in capsys.readouterr().out
     assert foreign.read_bytes() == content
     ready.plot()
-    table = next((ready.folder / "analysis/calm").glob("LAYER_SWEEP*.txt")).read_text()
+    table = next((ready.artifacts / "analysis/calm").glob("LAYER_SWEEP*.txt")).read_text()
     assert has_row(table, layer="1", multiplier="1", mean="0.500000")
 
 
@@ -214,7 +172,7 @@ def test_limit_is_part_of_every_name(bench: Bench) -> None:
     with pytest.raises(UserError, match="missing vector"):
         bench.prompt("--limit", 2)
     bench.prompt("--limit", 2, "--override_vector_model", "tiny-llama_limit=3")
-    names = [p.name for p in (bench.folder / "results/calm").glob("results_*")]
+    names = [p.name for p in (bench.artifacts / "results/calm").glob("results_*")]
     assert len(names) == 12
     end = "_override_vector_model=tiny-llama_limit=3_model=tiny-llama_limit=2.json"
     assert all(name.endswith(end) for name in names)
@@ -252,7 +210,7 @@ def test_override_weights_are_used_and_named(ready: Bench, tmp_path: Path) -> No
     name = ready.result("calm", 1, 0.0).name.replace(
         ".json", "_override_model_weights_path=calm_pos_finetune_all.json"
     )
-    other = json.loads((ready.folder / "results/calm" / name).read_text())
+    other = json.loads((ready.artifacts / "results/calm" / name).read_text())
     assert plain[0]["a_prob"] != other[0]["a_prob"]
     torch.save({"nothing.of.it": torch.zeros(3)}, weights)
     with pytest.raises(UserError, match="another model"):
@@ -275,7 +233,7 @@ def test_questions_beyond_a_and_b_count_zero_and_it_is_said(
     ]
     for options, mean in (((), sum(shares) / 4), (("--without_beyond_ab",), sum(shares) / 3)):
         ready.plot("--behaviors", "calm", *options)
-        table = next((ready.folder / "analysis/calm").glob("LAYER_SWEEP*.txt")).read_text()
+        table = next((ready.artifacts / "analysis/calm").glob("LAYER_SWEEP*.txt")).read_text()
         assert has_row(table, layer="1", multiplier="1", mean=f"{mean:.6f}")
 
 
@@ -294,7 +252,7 @@ def test_figures_hold_means_and_paired_intervals(ready: Bench) -> None:
         )
         for m, found in rows.items()
     }
-    sweeps = ready.folder / "analysis/LAYER_SWEEPS_type=ab_model=tiny-llama.txt"
+    sweeps = ready.artifacts / "analysis/LAYER_SWEEPS_type=ab_model=tiny-llama.txt"
     lines = [line.split("\t") for line in sweeps.read_text().splitlines()[1:]]
     change = next(line for line in lines if line[:3] == ["bold", "2", "1"])
     difference = scores[1.0] - scores[0.0]
@@ -302,11 +260,11 @@ def test_figures_hold_means_and_paired_intervals(ready: Bench) -> None:
     assert difference.min() <= float(change[5]) <= float(change[4]) <= float(change[6])
     # paired: far narrower than the spread of the scores themselves
     assert float(change[6]) - float(change[5]) < 2 * np.ptp(difference) + 1e-9
-    by_multiplier = next((ready.folder / "analysis/bold").glob("multipliers_*.txt")).read_text()
+    by_multiplier = next((ready.artifacts / "analysis/bold").glob("multipliers_*.txt")).read_text()
     assert "plain\t-1" in by_multiplier and "positive prompt\t1" in by_multiplier
-    tex = next((ready.folder / "analysis/bold").glob("multipliers_*.tex")).read_text()
+    tex = next((ready.artifacts / "analysis/bold").glob("multipliers_*.tex")).read_text()
     assert tex.startswith(r"\begin{tabular}") and tex.count(r"\\") == 3
-    pictures = list((ready.folder / "analysis").rglob("*.png"))
+    pictures = list((ready.artifacts / "analysis").rglob("*.png"))
     assert len(pictures) == 7
     assert all(p.with_suffix(".txt").exists() and p.stat().st_size > 5000 for p in pictures)
 
@@ -314,7 +272,7 @@ def test_figures_hold_means_and_paired_intervals(ready: Bench) -> None:
 def test_changes_of_all_behaviours_at_one_layer_are_one_figure(ready: Bench) -> None:
     ready.prompt()
     ready.plot("--layers", 2)
-    table = ready.folder / "analysis/CHANGES_layer=2_type=ab_model=tiny-llama.txt"
+    table = ready.artifacts / "analysis/CHANGES_layer=2_type=ab_model=tiny-llama.txt"
     header, *lines = (line.split("\t") for line in table.read_text().splitlines())
     assert header[:3] == ["behavior", "multiplier", "dose"]
     assert [line[:2] for line in lines] == [
@@ -381,7 +339,7 @@ def test_a_broken_cell_is_listed_last_and_the_others_written(
     assert "1 failed" in captured.err and "layer=2_multiplier=2.0" in captured.err
     assert ready.result("calm", 1, 2.0).exists()
     assert not ready.result("calm", 2, 2.0).exists()
-    assert hidden(ready.folder) == []
+    assert hidden(ready.artifacts) == []
 
 
 def test_show_tokens(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -389,17 +347,4 @@ def test_show_tokens(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "read here, the letter's token" in out and out.count("⟦") == 2 == out.count("⟧")
     assert len(out.splitlines()) < 20
-    assert artifacts(bench.folder) == {}
-
-
-def test_strongest_layer() -> None:
-    from utils.files.names import Variant
-    from utils.scores.subjects import strongest
-    from utils.scores.tables import ScoreTable
-
-    table = ScoreTable(Variant("ab"))
-    for layer, effect in ((3, 0.1), (5, 0.3), (7, -0.4)):
-        for multiplier in (-1.0, 0.0, 1.0):
-            table.scores[layer, multiplier] = np.full(4, 0.5 + effect * multiplier)
-    found = strongest(table)
-    assert found is not None and found[0] == 7 and found[1].mean == pytest.approx(-0.8)
+    assert artifacts(bench.artifacts) == {}

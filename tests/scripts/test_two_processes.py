@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
-import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -135,7 +135,9 @@ def test_a_file_deleted_between_opening_and_locking_is_opened_anew(
     assert len(locks) == 2
 
 
-def test_a_process_killed_inside_leaves_no_lock_behind(tmp_path: Path) -> None:
+def test_a_process_killed_inside_leaves_no_lock_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code = (
         "from utils.files.locks import folder_lock\n"
         "with folder_lock(Path(sys.argv[1])):\n"
@@ -145,9 +147,15 @@ def test_a_process_killed_inside_leaves_no_lock_behind(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [".lock"]
     process.kill()
     process.communicate()
-    started = time.monotonic()
+    flock, flags = fcntl.flock, []
+
+    def noted(file: int, operation: int) -> None:
+        flags.append(operation)
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", noted)
     with folder_lock(tmp_path):
-        assert time.monotonic() - started < 5
+        assert flags == [fcntl.LOCK_EX | fcntl.LOCK_NB], "it is not waited for"
     assert not list(tmp_path.iterdir())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import make_wrapper
-from test_one_pass import fast_grid, prompts_of, slow_grid
+from grids import fast_grid, letter_prompts, slow_grid
 
 from llama_wrapper import LlamaWrapper
 from utils.steering import grid as grid_module
@@ -34,7 +34,7 @@ def test_cells_beside_a_broken_one_stay_on_the_fast_way(
     broken: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrapper = make_wrapper("llama")
-    prompts, steers = prompts_of(wrapper)[:3], steers_with(wrapper, broken)
+    prompts, steers = letter_prompts(wrapper)[:3], steers_with(wrapper, broken)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run = LetterGrid(wrapper, prompts, steers)
@@ -59,7 +59,7 @@ def test_cells_beside_a_broken_one_stay_on_the_fast_way(
 
 def test_a_grid_of_broken_cells_only_still_has_its_unsteered_column() -> None:
     wrapper = make_wrapper("llama")
-    prompts, steers = prompts_of(wrapper)[:2], steers_with(wrapper, set(range(COUNT)))
+    prompts, steers = letter_prompts(wrapper)[:2], steers_with(wrapper, set(range(COUNT)))
     run = LetterGrid(wrapper, prompts, steers)
     with pytest.warns(UserWarning, match="computed alone"):
         found = fast_grid(run)
@@ -82,5 +82,5 @@ def test_the_weakest_steer_shows_a_misfit_where_the_first_and_the_last_break(
 
     monkeypatch.setattr(one_pass.PackedPrompts, "logits", wrong)
     with pytest.warns(UserWarning, match="differ by"):
-        run = LetterGrid(wrapper, prompts_of(wrapper), steers_with(wrapper, {0, COUNT - 1}))
+        run = LetterGrid(wrapper, letter_prompts(wrapper), steers_with(wrapper, {0, COUNT - 1}))
     assert run.packed is None

@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
-import torch
-from conftest import QUESTIONS, decoded, make_wrapper
+from conftest import decoded, make_wrapper
+from grids import all_answers, open_prompts, steers_of, texts
 
 from llama_wrapper import LlamaWrapper
-from utils.prompts.format import OpenPrompt
-from utils.steering.decoding import Answer, GreedyGrid
-from utils.steering.one_pass import Steer
+from utils.steering.decoding import GreedyGrid
 
 NEW = 14
 
 
-def prompts_of(wrapper: LlamaWrapper) -> list[OpenPrompt]:
-    return [wrapper.prompt_format().open_prompt(q) for q in QUESTIONS]
-
-
-def steers_of(wrapper: LlamaWrapper, layers: Sequence[int] = (0, 2)) -> list[Steer | None]:
-    generator = torch.Generator().manual_seed(5)
-    vectors = {n: torch.randn(wrapper.width, generator=generator) for n in layers}
-    return [None, *[Steer(n, m * v) for n, v in vectors.items() for m in (-3.0, 3.0)]]
-
-
-def all_answers(grid: GreedyGrid) -> list[list[Answer]]:
-    assert sorted(i for batch in grid.batches for i in batch) == list(range(len(grid.prompts)))
-    found: list[list[Answer]] = [[] for _ in grid.prompts]
-    for batch in grid.batches:
-        for index, answers in zip(batch, grid.answers(batch), strict=True):
-            found[index] = answers
-    assert all(len(answers) == len(grid.steers) for answers in found)
-    assert all(answer.tokens for answers in found for answer in answers)
-    return found
-
-
-def texts(grid: GreedyGrid) -> list[list[tuple[int, ...]]]:
-    return [[answer.tokens for answer in answers] for answers in all_answers(grid)]
-
-
 def test_together_equals_one_at_a_time(family_wrapper: LlamaWrapper) -> None:
-    prompts, steers = prompts_of(family_wrapper), steers_of(family_wrapper)
+    prompts, steers = open_prompts(family_wrapper), steers_of(family_wrapper)
     together = GreedyGrid(family_wrapper, prompts, steers, max_new_tokens=NEW, rows=20)
     assert together.together, "this family must take the fast way"
     alone = GreedyGrid(family_wrapper, prompts, steers, max_new_tokens=NEW, slow=True)
@@ -55,7 +26,7 @@ def test_together_equals_one_at_a_time(family_wrapper: LlamaWrapper) -> None:
 def test_any_batch_size_order_and_subset_gives_the_same_answers(
     wrapper: LlamaWrapper, rows: int
 ) -> None:
-    prompts, steers = prompts_of(wrapper), steers_of(wrapper)
+    prompts, steers = open_prompts(wrapper), steers_of(wrapper)
     expected = texts(GreedyGrid(wrapper, prompts, steers, max_new_tokens=NEW, slow=True))
     assert texts(GreedyGrid(wrapper, prompts, steers, max_new_tokens=NEW, rows=rows)) == expected
     turned = GreedyGrid(wrapper, prompts[::-1], steers, max_new_tokens=NEW, rows=rows)
@@ -65,7 +36,7 @@ def test_any_batch_size_order_and_subset_gives_the_same_answers(
 
 
 def test_rows_leave_at_their_end_token(wrapper: LlamaWrapper) -> None:
-    prompts, steers = prompts_of(wrapper), steers_of(wrapper)
+    prompts, steers = open_prompts(wrapper), steers_of(wrapper)
     plain = texts(GreedyGrid(wrapper, prompts, steers, max_new_tokens=NEW, slow=True))
     # make a token that comes up in the middle of some answers an end token
     common = max(range(400), key=lambda t: sum(t in a[2:-2] for row in plain for a in row))
@@ -88,7 +59,7 @@ def test_rows_leave_at_their_end_token(wrapper: LlamaWrapper) -> None:
 
 
 def test_the_prompt_runs_once_for_all_steers(wrapper: LlamaWrapper) -> None:
-    prompts, steers = prompts_of(wrapper), steers_of(wrapper)
+    prompts, steers = open_prompts(wrapper), steers_of(wrapper)
     grid = GreedyGrid(wrapper, prompts, steers, max_new_tokens=2, rows=100)
     tokens: list[int] = []
     wrapper.blocks[0].register_forward_hook(lambda _m, _a, out: tokens.append(out[..., 0].numel()))
@@ -100,7 +71,7 @@ def test_the_prompt_runs_once_for_all_steers(wrapper: LlamaWrapper) -> None:
 
 
 def test_the_margin_is_the_smallest_distance_of_the_two_best_logits(wrapper: LlamaWrapper) -> None:
-    prompt = prompts_of(wrapper)[0]
+    prompt = open_prompts(wrapper)[0]
     answer = all_answers(GreedyGrid(wrapper, [prompt], [None], max_new_tokens=6))[0][0]
     ids, gaps = list(prompt.ids), []
     for token in answer.tokens:
@@ -113,6 +84,6 @@ def test_the_margin_is_the_smallest_distance_of_the_two_best_logits(wrapper: Lla
 
 def test_steering_begins_at_the_last_token_of_the_instruction() -> None:
     wrapper = make_wrapper("llama")
-    prompt = prompts_of(wrapper)[0]
+    prompt = open_prompts(wrapper)[0]
     assert decoded(wrapper.tokenizer, prompt.ids).endswith("assistant\n")
     assert prompt.tail == 1 and prompt.steer_from == len(prompt.ids) - 1

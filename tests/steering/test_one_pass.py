@@ -9,53 +9,23 @@ from typing import Any
 import pytest
 import torch
 from conftest import FAMILIES, ROWS, make_model, make_tokenizer, make_wrapper
+from grids import fast_grid, letter_prompts, random_vectors, slow_grid
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from llama_wrapper import LlamaWrapper
-from utils.blocks.vocabulary import letter_probabilities
 from utils.extraction.pairs import PairOutputs
-from utils.prompts.format import LetterPrompt
 from utils.steering.decoding import GreedyGrid
 from utils.steering.grid import LetterGrid, deltas_of
 from utils.steering.one_pass import Steer, slow_last_token_outputs, slow_logits
 
-LETTERS = ("A", "B")
 MULTIPLIERS = [-2.0, -1.0, 0.0, 0.5, 1.0]
-
-
-def prompts_of(wrapper: LlamaWrapper, system_prompt: str | None = None) -> list[LetterPrompt]:
-    prompt_format = wrapper.prompt_format(system_prompt)
-    return [prompt_format.letter_prompt(row["question"], LETTERS) for row in ROWS]
-
-
-def random_vectors(wrapper: LlamaWrapper, layers: Sequence[int]) -> dict[int, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return {n: torch.randn(wrapper.width, generator=generator) for n in layers}
-
-
-def slow_grid(
-    wrapper: LlamaWrapper, prompts: Sequence[LetterPrompt], steers: Sequence[Steer]
-) -> torch.Tensor:
-    rows = [
-        [letter_probabilities(slow_logits(wrapper, p, s), list(p.letters.values())) for s in cells]
-        for p in prompts
-        for cells in [[None, *steers]]
-    ]
-    return torch.stack([torch.stack(row) for row in rows])
-
-
-def fast_grid(grid: LetterGrid) -> torch.Tensor:
-    found = torch.full((len(grid.prompts), 1 + len(grid.steers), 2), -1.0).double()
-    for batch in grid.batches:
-        found[batch] = grid.probabilities(batch)
-    return found
 
 
 @pytest.mark.parametrize("system_prompt", [None, "Be brief and agree with the user."])
 def test_grid_equals_one_pass_per_cell(
     family_wrapper: LlamaWrapper, system_prompt: str | None
 ) -> None:
-    prompts = prompts_of(family_wrapper, system_prompt)
+    prompts = letter_prompts(family_wrapper, system_prompt)
     steers = deltas_of(random_vectors(family_wrapper, range(4)), MULTIPLIERS)
     grid = LetterGrid(family_wrapper, prompts, steers, budget=200)
     assert grid.packed is not None, "this family must take the fast way"
@@ -71,16 +41,18 @@ def test_sliding_window_is_shorter_than_the_prompts() -> None:
     for family in ("mistral", "gemma2", "gemma3_text"):
         wrapper = make_wrapper(family)
         assert (
-            min(len(p.ids) for p in prompts_of(wrapper)) > 12 == FAMILIES[family]["sliding_window"]
+            min(len(p.ids) for p in letter_prompts(wrapper))
+            > 12
+            == FAMILIES[family]["sliding_window"]
         )
         full = make_wrapper(family, sliding_window=500)
-        prompt = prompts_of(wrapper)[0]
+        prompt = letter_prompts(wrapper)[0]
         assert not torch.allclose(wrapper.next_logits(prompt.ids), full.next_logits(prompt.ids))
 
 
 @pytest.mark.parametrize("budget", [1, 90, 400, 5000])
 def test_any_batch_size_gives_the_same(wrapper: LlamaWrapper, budget: int) -> None:
-    prompts = prompts_of(wrapper)
+    prompts = letter_prompts(wrapper)
     steers = deltas_of(random_vectors(wrapper, range(4)), MULTIPLIERS)
     found = fast_grid(LetterGrid(wrapper, prompts, steers, budget=budget))
     alone = fast_grid(LetterGrid(wrapper, prompts, steers, slow=True))
@@ -88,7 +60,7 @@ def test_any_batch_size_gives_the_same(wrapper: LlamaWrapper, budget: int) -> No
 
 
 def test_steers_come_back_in_the_order_given(wrapper: LlamaWrapper) -> None:
-    prompts = prompts_of(wrapper)[:2]
+    prompts = letter_prompts(wrapper)[:2]
     vectors = random_vectors(wrapper, range(4))
     steers = [Steer(n, m * vectors[n]) for n, m in [(3, 1.0), (0, -1.0), (3, -1.0), (1, 1.0)]]
     found = fast_grid(LetterGrid(wrapper, prompts, steers))
@@ -96,7 +68,7 @@ def test_steers_come_back_in_the_order_given(wrapper: LlamaWrapper) -> None:
 
 
 def test_no_steers_is_the_unsteered_model(wrapper: LlamaWrapper) -> None:
-    prompts = prompts_of(wrapper)
+    prompts = letter_prompts(wrapper)
     found = fast_grid(LetterGrid(wrapper, prompts, []))
     for prompt, row in zip(prompts, found, strict=True):
         ids = torch.tensor([prompt.ids])
@@ -108,14 +80,14 @@ def test_no_steers_is_the_unsteered_model(wrapper: LlamaWrapper) -> None:
 def test_multiplier_zero_is_unsteered(wrapper: LlamaWrapper) -> None:
     vectors = random_vectors(wrapper, [2])
     assert deltas_of(vectors, [0.0]) == []
-    prompt = prompts_of(wrapper)[0]
+    prompt = letter_prompts(wrapper)[0]
     still = slow_logits(wrapper, prompt, Steer(2, 0.0 * vectors[2]))
     assert torch.equal(still, wrapper.next_logits(prompt.ids))
 
 
 def test_eager_attention(wrapper: LlamaWrapper) -> None:
     wrapper.model.set_attn_implementation("eager")
-    prompts = prompts_of(wrapper)
+    prompts = letter_prompts(wrapper)
     steers = deltas_of(random_vectors(wrapper, range(4)), MULTIPLIERS)
     grid = LetterGrid(wrapper, prompts, steers)
     assert grid.packed is not None
@@ -128,7 +100,7 @@ def test_alibi_falls_back_to_the_slow_way_with_a_warning() -> None:
         "bloom", hidden_size=32, n_layer=3, n_head=4, vocab_size=len(make_tokenizer())
     )
     wrapper = LlamaWrapper(AutoModelForCausalLM.from_config(config), make_tokenizer())
-    prompts = prompts_of(wrapper)
+    prompts = letter_prompts(wrapper)
     steers = deltas_of(random_vectors(wrapper, range(3)), [1.0])
     with pytest.warns(UserWarning, match="one forward pass a cell"):
         grid = LetterGrid(wrapper, prompts, steers)
@@ -159,7 +131,7 @@ def test_a_model_that_disagrees_is_caught(
     )
     steers = deltas_of(random_vectors(wrapper, range(4)), [1.0])
     with pytest.warns(UserWarning, match="differ by"):
-        grid = LetterGrid(wrapper, prompts_of(wrapper), steers)
+        grid = LetterGrid(wrapper, letter_prompts(wrapper), steers)
     assert grid.packed is None
 
 
@@ -200,11 +172,11 @@ def failing(error: Exception) -> Callable[[torch.Tensor], torch.Tensor]:
 
 def grid_of(wrapper: LlamaWrapper) -> bool:
     steers = deltas_of(random_vectors(wrapper, range(4)), [1.0])
-    return LetterGrid(wrapper, prompts_of(wrapper), steers).packed is not None
+    return LetterGrid(wrapper, letter_prompts(wrapper), steers).packed is not None
 
 
 def pairs_of(wrapper: LlamaWrapper, layers: Sequence[int] = (0, 1, 2, 3)) -> bool:
-    return PairOutputs(wrapper, prompts_of(wrapper), layers).packed is not None
+    return PairOutputs(wrapper, letter_prompts(wrapper), layers).packed is not None
 
 
 def answers_of(wrapper: LlamaWrapper) -> bool:
@@ -282,7 +254,7 @@ def test_double_precision_is_compared_in_double_precision(wrapper: LlamaWrapper)
 
 @pytest.mark.parametrize("budget", [1, 100, 5000])
 def test_pair_outputs_equal_two_full_passes(family_wrapper: LlamaWrapper, budget: int) -> None:
-    prompts = prompts_of(family_wrapper)
+    prompts = letter_prompts(family_wrapper)
     layers = list(range(4))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -303,7 +275,7 @@ def test_nothing_above_the_highest_layer_is_computed(wrapper: LlamaWrapper) -> N
         part = block.get_submodule("mlp")
         part.register_forward_hook(lambda *_, index=index: calls.append(index))
     wrapper.model.lm_head.register_forward_hook(lambda *_: calls.append("vocabulary"))
-    pairs = PairOutputs(wrapper, prompts_of(wrapper), [0, 1])
+    pairs = PairOutputs(wrapper, letter_prompts(wrapper), [0, 1])
     calls.clear()
     pairs.outputs(pairs.batches[0])
     assert calls == [0, 1]
@@ -313,7 +285,7 @@ def test_half_precision_stays_on_the_fast_way() -> None:
     model = make_model("llama", initializer_range=0.05).bfloat16()
     wrapper = LlamaWrapper(model, make_tokenizer())
     steers = deltas_of(random_vectors(wrapper, range(4)), [1.0])
-    grid = LetterGrid(wrapper, prompts_of(wrapper), steers)
+    grid = LetterGrid(wrapper, letter_prompts(wrapper), steers)
     assert grid.packed is not None
     slow = slow_grid(wrapper, grid.prompts, steers)
     assert (fast_grid(grid) - slow).abs().max() < 0.01

@@ -6,10 +6,10 @@ import random
 from pathlib import Path
 
 import pytest
-from conftest import ROWS, write_json
+from conftest import many_rows, write_json
 from running import artifacts, call, finish, hidden, kill_at_signs_of_work, start_warm
 
-MANY = [row | {"question": f"{n}. {row['question']}"} for n in range(25) for row in ROWS]
+MANY = many_rows(25)
 
 
 @pytest.fixture

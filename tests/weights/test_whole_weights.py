@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import FAMILIES, make_model, make_tokenizer, write_json
+from families import MORE, SLOWLY
 from peft import LoraConfig, get_peft_model
 from running import call
 from safetensors.torch import load_file, save_file
-from test_families import MORE, SLOWLY
 
 from utils.errors import UserError
 from utils.models.choice import choose_model
