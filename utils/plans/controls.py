@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import behaviors
-from utils.activations.saved import SIGNS, Source, load_answers
 from utils.cli import commands, flag_values
 from utils.data.evaluation import AB
 from utils.data.items import ABItem, Items
@@ -17,7 +16,6 @@ from utils.errors import UserError
 from utils.files.contents import sha256_file
 from utils.files.paths import Paths
 from utils.models.choice import ModelChoice
-from utils.plans import saved_sources
 from utils.plans.vector_choice import check_vectors, vectors_label
 from utils.steering.prompt_source import PromptSource, Wanted
 from utils.vectors import control_names
@@ -27,6 +25,7 @@ from utils.vectors.origin import Origin
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from utils.activations.saved import Source
     from utils.sweeps.control_sweep import ControlSweep
     from utils.sweeps.sweep import Sweep
     from utils.vectors.controls import Differences
@@ -174,12 +173,13 @@ class _Plan:
         """Why there are no controls from the contrast pairs; ``None`` if there are."""
         if not set(wanted) & set(control_names.FROM_PAIRS):
             return None
+        # numpy comes with it, and --help does without
+        from utils.cli.saved_sources import source_of
+
         behavior = self.sweep.behavior
         if any(v.origin.weights is None for v in self.sweep.vectors.values()):
             return "no record says which pairs the vectors were made from"
-        self.source = saved_sources.source_of(
-            behavior, self.label, layers, self.paths, self._flags()
-        )
+        self.source = source_of(behavior, self.label, layers, self.paths, self._flags())
         letters = [matching for matching, _ in self.source.letters]
         if min(letters.count("A"), letters.count("B")) < 2:
             return (
@@ -190,9 +190,11 @@ class _Plan:
 
     def _flags(self) -> str:
         """Of the command that saves the activations of the vectors' pairs."""
+        from utils.cli.saved_sources import model_flags
+
         folders = commands.folder_flags(self.args)
         if self.args.override_vector_model is not None:
-            return saved_sources.model_flags(self.label) + folders
+            return model_flags(self.label) + folders
         tried = self.label.endswith(f"_limit={self.args.limit}")
         return commands.model_flags(self.args) + f" --limit {self.args.limit}" * tried + folders
 
@@ -220,6 +222,8 @@ class _Plan:
 
     def inputs(self, layer: int) -> dict[str, Any]:
         """What the controls at a layer depend on, beside the vector, the questions, the model."""
+        from utils.activations.saved import SIGNS
+
         made_at = self._made_at(layer)
         found: dict[str, Any] = {"kind": "ab controls", "orders": "both"}
         found["controls"] = " ".join(self.kinds)
@@ -262,6 +266,7 @@ class _Plan:
         """
         import torch
 
+        from utils.activations.saved import SIGNS, load_answers
         from utils.vectors.controls import Differences, scaled
 
         assert self.source is not None
