@@ -1,8 +1,8 @@
 """Which way imports point: the layers of this project, bottom to top, and a check of every import.
 
 ``python tests/arrows.py`` (part of ``make lint``) names every import that points up, or sideways
-to another package of the same layer, every circle of modules, and every script that needs more
-than ten packages. Imports inside functions and for type checking count like all others.
+to another package of the same layer, or nowhere, every circle of modules, and every script that
+needs more than ten packages. Imports inside functions and for type checking count like all others.
 import-linter would do for ``utils``, but has no place for single modules such as the wrapper.
 """
 
@@ -65,6 +65,9 @@ def wrong(sources: dict[str, str]) -> list[str]:
     arrows: dict[str, set[str]] = {}
     for module, source in sources.items():
         named = [m for m in imports(source) if part_of(m) is not None]
+        found += [
+            f"{module} imports {m}, which there is not" for m in named if not _known(m, sources)
+        ]
         arrows[module] = {m for name in named if (m := _known(name, sources)) and m != module}
         here = part_of(module)
         if here is None:

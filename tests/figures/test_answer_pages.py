@@ -16,8 +16,8 @@ from utils.errors import UserError
 from utils.figures.answer_pages import page
 from utils.files.names import Cell, ResultName, Variant
 from utils.files.paths import Paths
+from utils.plans.sweep_report import changes_table
 from utils.scores.loops import find_loop, marked
-from utils.scores.sweep_report import changes_table
 
 LOOP = "I see. " + "You are right. " * 12
 HOSTILE = {

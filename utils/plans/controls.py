@@ -174,7 +174,7 @@ class _Plan:
         if not set(wanted) & set(control_names.FROM_PAIRS):
             return None
         # numpy comes with it, and --help does without
-        from utils.cli.saved_sources import source_of
+        from utils.plans.saved_sources import source_of
 
         behavior = self.sweep.behavior
         if any(v.origin.weights is None for v in self.sweep.vectors.values()):
@@ -190,7 +190,7 @@ class _Plan:
 
     def _flags(self) -> str:
         """Of the command that saves the activations of the vectors' pairs."""
-        from utils.cli.saved_sources import model_flags
+        from utils.plans.saved_sources import model_flags
 
         folders = commands.folder_flags(self.args)
         if self.args.override_vector_model is not None:

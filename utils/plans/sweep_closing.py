@@ -59,7 +59,7 @@ def report(sweeps: list[Sweep], paths: Paths, answers: int, written: list[Path])
                 "and B and count 0\n  (plot_results.py --without_beyond_ab leaves them out)"
             )
     if not test.judged:
-        from utils.scores.sweep_report import changes_table
+        from utils.plans.sweep_report import changes_table
 
         print(changes_table(sweeps, paths))
     for sweep in sweeps if test.free_text else []:
