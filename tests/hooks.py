@@ -15,7 +15,9 @@ def hidden_states(wrapper: LlamaWrapper, ids: list[int]) -> list[torch.Tensor]:
     with torch.inference_mode():
         out = wrapper.model(torch.tensor([ids]), output_hidden_states=True)
     handle.remove()
-    return [*out.hidden_states[1:-1], before_norm[0]]
+    found = [*out.hidden_states[1:-1], before_norm[0]]
+    assert len(found) == wrapper.n_layers
+    return found
 
 
 def steer_vector(wrapper: LlamaWrapper, seed: int = 0) -> torch.Tensor:

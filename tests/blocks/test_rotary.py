@@ -85,6 +85,7 @@ def test_letters_of_a_run_are_those_of_each_prompt_alone(name: str) -> None:
         warnings.simplefilter("error")
         run = LetterGrid(wrapper, prompts, steers, budget=2000)
     assert run.packed is not None
+    assert sum(map(len, run.batches)) == len(prompts)
     for batch in run.batches:
         for index, found in zip(batch, run.probabilities(batch), strict=True):
             fresh, prompt = make(name, LETTER_CONTEXT), prompts[index]
@@ -110,6 +111,7 @@ def test_pairs_of_a_run_are_those_of_each_pair_alone(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run = PairOutputs(wrapper, prompts, layers, budget=2000)
+    assert sum(map(len, run.batches)) == len(prompts)
     for batch in run.batches:
         for index, found in zip(batch, run.outputs(batch), strict=True):
             fresh = make(name, LETTER_CONTEXT)
@@ -130,6 +132,7 @@ def test_answers_of_a_run_are_those_of_each_prompt_alone(name: str) -> None:
         run = GreedyGrid(wrapper, prompts, steers, max_new_tokens=NEW, rows=40)
     assert len(warned) == 1
     assert any(len(batch) > 1 for batch in run.batches), "within the context all is fast"
+    assert sum(map(len, run.batches)) == len(prompts)
     for batch in run.batches:
         for index, answers in zip(batch, run.answers(batch), strict=True):
             for steer, answer in zip(steers, answers, strict=True):

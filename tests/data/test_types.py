@@ -160,6 +160,7 @@ def test_a_category_mean_weighs_categories_not_questions(
     assert has_row(table, layer="1", multiplier="1", mean=f"{mean:.6f}")
     (path,) = (tmp_path / "out/analysis/calm").glob("categories_layer=?_*.txt")
     shown = by_kind(int(path.name.split("=")[1][0]))
+    assert len(shown) > 1
     for kind, scores in shown.items():
         expected = {"category": kind, "multiplier": "1", "mean": f"{np.mean(scores):.6f}"}
         assert has_row(path.read_text(), **expected)

@@ -121,6 +121,7 @@ def test_the_norms_are_those_of_the_steered_tokens() -> None:
     for slow in (False, True):
         pairs = PairOutputs(wrapper, prompts, layers, slow=slow)
         assert (pairs.packed is None) is slow
+        assert sum(map(len, pairs.batches)) == len(prompts)
         for batch in pairs.batches:
             norms = pairs.readings(batch).norms
             for index, found in zip(batch, norms, strict=True):

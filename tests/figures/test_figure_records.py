@@ -117,6 +117,7 @@ def test_every_figure_has_one_record_with_its_numbers(drawn: Desk) -> None:
         content = read_record(path)
         assert content is not None and state(path, content["inputs"])[0] is State.FINISHED
         named |= {path, *(path.with_name(name) for name in content.get("beside", {}))}
+    assert len(named) > 6, "figures, their numbers and tables"
     assert named == {p for p in analysis.rglob("[!.]*") if p.is_file()}
 
 
@@ -256,4 +257,5 @@ def test_activations_the_same_again_is_at_once_and_a_part_has_its_own_name(desk:
     after = desk.figures()
     changed = {name for name in whole if after[name] != whole[name]}
     assert changed and all("calm/PCA_layer=0" in name for name in changed)
-    assert all("layers=0" in name for name in after.keys() - whole.keys())
+    new = after.keys() - whole.keys()
+    assert new and all("layers=0" in name for name in new)

@@ -100,6 +100,7 @@ def test_one_layer_shows_change_and_score_of_every_strength(
         "change": [mean_of_changes(scores[2, s] - scores[2, base], 1.0) for s in strengths],
         "score": [mean_of_scores(scores[2, s], (0.0, 1.0)) for s in strengths],
     }
+    assert len(figure.axes) >= len(expected)
     for axes, (quantity, estimates) in zip(figure.axes, expected.items(), strict=False):
         (points,) = lines_with_points(axes).values()
         assert points == pytest.approx(

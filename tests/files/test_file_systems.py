@@ -228,7 +228,7 @@ def test_a_disk_that_is_full_while_work_is_kept_costs_nothing_but_the_rest(
 def test_a_journal_goes_on_after_a_write_that_was_refused(tmp_path: Path) -> None:
     """What was refused is not in the file, in whole or in part."""
     program = (
-        "import resource, sys; from pathlib import Path; sys.path.insert(0, 'tests/sweeps')\n"
+        "import resource, sys; from pathlib import Path; sys.path.insert(0, 'tests')\n"
         "from journals import journal_in\n"
         "from utils.errors import UserError\n"
         "with journal_in(Path(sys.argv[1])) as journal:\n"

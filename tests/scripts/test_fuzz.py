@@ -20,7 +20,7 @@ import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from journals import journal_in, journal_path, values_in
-from running import grows_with
+from running import assert_linear
 
 import behaviors
 from utils.data.evaluation import TESTS, read_results
@@ -255,7 +255,7 @@ def test_a_reply_gives_a_score_on_the_scale_or_none_and_thinking_changes_nothing
 @given(st.lists(pieces | texts, min_size=1, max_size=3).map("".join), replies)
 def test_a_long_reply_is_read_in_time_that_grows_with_its_length(part: str, end: str) -> None:
     # quadratic patterns take minutes here
-    assert grows_with(lambda length: read_reply((part * length)[:length] + end), 64_000) < 30
+    assert_linear(lambda length: read_reply((part * length)[:length] + end), 64_000)
 
 
 SCORE_ROW = {"question": texts, "score": values}

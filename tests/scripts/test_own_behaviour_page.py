@@ -69,7 +69,9 @@ def test_the_page_ends_with_a_figure_and_answers(clone: Clone) -> None:
 
 def test_nothing_of_the_shipped_behaviours_is_changed(clone: Clone) -> None:
     for folder in ("vectors", "normalized_vectors"):
-        for path in (ROOT / folder / "refusal").glob("*SmolLM2*.pt"):
+        shipped = sorted((ROOT / folder / "refusal").glob("*SmolLM2*.pt"))
+        assert len(shipped) == 30
+        for path in shipped:
             copy = clone.folder / folder / "refusal" / path.name
             assert copy.read_bytes() == path.read_bytes()
     assert any("fixed by the first normalisation" in text for text in clone.said)

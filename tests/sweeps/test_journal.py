@@ -126,7 +126,7 @@ def test_a_journal_of_another_process_is_refused_until_that_ends(
     path: Path, tmp_path: Path
 ) -> None:
     code = (
-        "import sys; from pathlib import Path; sys.path.insert(0, 'tests/sweeps')\n"
+        "import sys; from pathlib import Path; sys.path.insert(0, 'tests')\n"
         "from journals import journal_in\n"
         "with journal_in(Path(sys.argv[1])):\n"
         "    print('held', flush=True); sys.stdin.read()"

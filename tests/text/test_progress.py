@@ -33,6 +33,7 @@ def test_open_answers_advance_within_a_batch_and_come_to_the_whole(rows: int | N
     wrapper = make_wrapper("llama")
     prompts = [wrapper.prompt_format().open_prompt(q) for q in QUESTIONS[:3]]
     grid = GreedyGrid(wrapper, prompts, [None, None, None], max_new_tokens=5, rows=rows)
+    assert sum(map(len, grid.batches)) == len(prompts)
     for batch in grid.batches:
         told: list[float] = []
         grid.answers(batch, told.append)

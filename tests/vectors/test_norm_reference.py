@@ -74,7 +74,7 @@ def test_a_behaviour_that_is_added_changes_nothing_for_the_others(
     desk.normalize(*chosen)
     assert "mean over bold, calm (fixed by the first normalisation)" in capsys.readouterr().out
     assert before.items() <= artifacts(desk.out).items()
-    assert all(path.read_bytes() == data for path, data in records.items())
+    assert records and all(path.read_bytes() == data for path, data in records.items())
     for layer in LAYERS:
         mean = desk.mean_norm(layer, "bold", "calm")
         assert desk.norm("own", layer) == pytest.approx(mean, rel=1e-6)

@@ -61,9 +61,10 @@ def test_the_header_says_what_the_gguf_package_reads(source: Path) -> None:
     reader = gguf.GGUFReader(source)
     assert header.weights == sum(int(tensor.n_elements) for tensor in reader.tensors)
     assert header.architecture == "qwen2"
-    for key, value in header.metadata.items():
-        if not key.startswith("GGUF."):
-            assert reader.fields[key].contents() == value
+    named = {k: v for k, v in header.metadata.items() if not k.startswith("GGUF.")}
+    assert len(named) > 5
+    for key, value in named.items():
+        assert reader.fields[key].contents() == value
     tokens = reader.fields["tokenizer.ggml.tokens"].contents()
     assert {tokens[i]: i for i in header.control_tokens.values()} == header.control_tokens
     assert set(header.control_tokens) == {"<|im_start|>", "<|im_end|>", "<|endoftext|>"}
@@ -145,6 +146,7 @@ def test_the_second_start_neither_parses_nor_converts_nor_hashes(
     shape = read_shape(choice)
     assert (shape.layers, shape.width, shape.context) == (4, SHAPE["hidden_size"], 512)
     again = load_model(choice, device="cpu").state_dict()
+    assert first.keys() == again.keys() != set()
     assert all(torch.equal(weight, again[name]) for name, weight in first.items())
     assert weights_fingerprint(choice) == sha256_file(source)[:16]
     assert "converting" not in capsys.readouterr().err
