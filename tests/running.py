@@ -105,7 +105,7 @@ def assert_linear(work: Callable[[int], object], size: int) -> None:
     The bound is three times the expected; below two hundredths of a second the clock is too
     coarse; on a busy machine one of three tries has to keep to it.
     """
-    ratios = []
+    ratios: list[float] = []
     while not ratios or ratios[-1] >= 30:
         assert len(ratios) < 3, f"ten times the input took {ratios} times the computing"
         spent = []
