@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from utils.finetuning.loop import HeldOut
     from utils.finetuning.tuner import Example, Precision
 
+TRAINED_BY = ("lora_rank", "lr", "epochs", "batch_size", "optimizer", "seed")
 GET_DATA = "The behaviour's pairs belong there; --datasets_dir names another data folder."
 
 
@@ -84,10 +85,8 @@ def plan(
         "template": prompt_format.fingerprint(),
         "data": pairs.sha256,
         "pairs": len(pairs),
-        "lora_rank": args.lora_rank,
-    }
-    inputs |= {name: getattr(args, name) for name in ("lr", "epochs", "batch_size", "optimizer")}
-    inputs |= {"seed": args.seed} | named
+    } | named
+    inputs |= {name: getattr(args, name) for name in TRAINED_BY}
     target = paths.finetuned(behavior, args.direction, args.layer, args.lora_rank, args.limit)
     stem = target.name.removesuffix(".pt").removeprefix(f"{behavior}_").replace("_finetune", "")
     made = target if args.lora_rank is None else target / "adapter_model.safetensors"
