@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
 
 Floats = NDArray[np.float64]
 
@@ -151,8 +150,20 @@ def _moments(values: Floats, categories: Sequence[str] | None) -> _Moments:
     return _Moments(mean, variance / len(strata) ** 2, freedom, n, stratified=True)
 
 
+# The 97.5 % quantile of the normal distribution.
+_NORMAL = 1.959963984540054
+
+
+def _student(freedom: float) -> float:
+    """The same of Student's t."""
+    # half a second, for what shows no interval
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))
+
+
 def _quantile(found: _Moments) -> float:
-    return float(stdtrit(found.freedom, 0.975))
+    return _student(found.freedom)
 
 
 def _score_interval(
@@ -166,7 +177,7 @@ def _score_interval(
     mean, variance = (found.mean - lowest) / span, found.variance / span**2
     if extreme and (variance == 0 or not found.stratified):
         # a share: its variance is known from its mean
-        factor = float(ndtri(0.975)) ** 2 / found.n
+        factor = _NORMAL**2 / found.n
     elif variance == 0:
         # all the same: as if one value in n were at a bound
         factor = _quantile(found) ** 2 / found.n**2
@@ -185,8 +196,8 @@ def share_interval(share: float, variance: float, n: int) -> tuple[float, float]
         n: how many things it is from; where all of them agree, that is all that is known.
     """
     if not 0 < share < 1 or variance <= 0:
-        return _solved(share, float(ndtri(0.975)) ** 2 / n)
-    return _solved(share, float(stdtrit(n - 1, 0.975)) ** 2 * variance / (share * (1 - share)))
+        return _solved(share, _NORMAL**2 / n)
+    return _solved(share, _student(n - 1) ** 2 * variance / (share * (1 - share)))
 
 
 def _solved(mean: float, factor: float) -> tuple[float, float]:

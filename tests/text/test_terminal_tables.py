@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from utils.text.terminal_tables import plain_table
+from utils.text.terminal_tables import plain_table, side_by_side
 
 NAME, INTERVAL = "a-behaviour-of-a-long-name", "+0.123 [+0.100, +0.200]"
 
@@ -45,3 +45,8 @@ def test_no_text_is_taken_for_markup(text: str) -> None:
 
 def test_a_table_without_rows_has_its_headings() -> None:
     assert plain_table(["behaviour", "files"], []).splitlines()[0] == "behaviour  files"
+
+
+def test_a_question_without_answers_stands_alone() -> None:
+    """As on a rank that sees no files yet."""
+    assert side_by_side("Is it raining?", {}) == "Is it raining?"

@@ -63,6 +63,8 @@ def side_by_side(question: str, answers: Mapping[str, str]) -> str:
         question: stands above them.
         answers: title of the column -> answer.
     """
+    if not answers:
+        return question
     room = shutil.get_terminal_size((100, 24)).columns // max(1, len(answers)) - GAP
     widths = [min(WIDE, max(NARROW, room))] * len(answers)
     cells = [*answers.values()]
