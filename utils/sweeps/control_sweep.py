@@ -17,7 +17,7 @@ from utils.files.json_files import json_bytes
 from utils.files.names import Cell, ResultName
 from utils.files.paths import Paths
 from utils.ranks import Ranks
-from utils.sweeps.journal import Journal, Schema
+from utils.sweeps.journal import Journal, Schema, run_journalled
 from utils.sweeps.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -143,6 +143,12 @@ class ControlSweep:
         def is_value(value: Any) -> bool:
             return isinstance(value, list) and all(map(LetterRun.is_value, value))
 
+        def measure(journal: Journal) -> None:
+            self._measure(wrapper, journal, settings, ranks, advance)
+
+        def write(journal: Journal) -> tuple[list[Path], list[str]]:
+            return self._write(journal.cells[1:], journal.collect(len(self.prompts)), paths)
+
         written: list[Path] = []
         failures: list[str] = []
         for group in self._groups():
@@ -150,21 +156,16 @@ class ControlSweep:
             key = fingerprint({"controls": wanted, "settings": asdict(settings)})
             unsteered = (group[0][0], 0.0)
             schema = Schema([unsteered, *group], len(self.prompts), is_value)
+
+            def start(
+                left: list[Cell], key: str = key, first: Cell = unsteered, schema: Schema = schema
+            ) -> Journal:
+                return Journal(paths, self.sweep.behavior, key, [first, *left], ranks, schema)
+
             left = [cell for cell in group if cell in self.pending]
-            while left:
-                journal = Journal(
-                    paths, self.sweep.behavior, key, [unsteered, *left], ranks, schema
-                )
-                with journal:
-                    self._measure(wrapper, journal, settings, ranks, advance)
-                    ranks.wait()
-                    if ranks.is_main:
-                        values = journal.collect(len(self.prompts))
-                        made, failed = self._write(journal.cells[1:], values, paths)
-                        journal.remove()
-                        written += made
-                        failures += failed
-                left = [cell for cell in left if cell not in journal.cells]
+            made, failed = run_journalled(left, ranks, start=start, measure=measure, write=write)
+            written += made
+            failures += failed
         return written, failures
 
     def _measure(

@@ -239,3 +239,39 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def run_journalled(
+    cells: Sequence[Cell],
+    ranks: Ranks,
+    *,
+    start: Callable[[list[Cell]], Journal],
+    measure: Callable[[Journal], object],
+    write: Callable[[Journal], tuple[list[Path], list[str]]],
+) -> tuple[list[Path], list[str]]:
+    """Compute and write cells, journal by journal: one that was begun holds only some of them.
+
+    Args:
+        cells: what is pending.
+        ranks: the processes that share the work.
+        start: opens the journal of the cells that are left, or the one that was begun.
+        measure: journals this rank's share.
+        write: writes a journal's cells, on the main rank.
+
+    Returns:
+        The files written, and a line for each cell that failed.
+    """
+    written: list[Path] = []
+    failures: list[str] = []
+    left = list(cells)
+    while left:
+        with start(left) as journal:
+            measure(journal)
+            ranks.wait()
+            if ranks.is_main:
+                made, failed = write(journal)
+                journal.remove()
+                written += made
+                failures += failed
+        left = [cell for cell in left if cell not in journal.cells]
+    return written, failures

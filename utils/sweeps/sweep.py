@@ -14,7 +14,7 @@ from utils.files.json_files import json_bytes
 from utils.files.names import DOSE, MULTIPLIER, UNITS, Cell, ResultName, Variant
 from utils.files.paths import Paths
 from utils.ranks import Ranks
-from utils.sweeps.journal import Journal, Schema, distinct_cells
+from utils.sweeps.journal import Journal, Schema, distinct_cells, run_journalled
 from utils.vectors.dose import SteeringVector
 
 if TYPE_CHECKING:
@@ -129,22 +129,17 @@ class Sweep:
         wanted = [self.cell_inputs(cell) for cell in self.cells]
         key = fingerprint({"cells": wanted, "settings": asdict(settings)})
         schema = Schema(self.cells, len(self.items), run_of(self.test).is_value)
-        written: list[Path] = []
-        failures: list[str] = []
-        left = list(self.pending)
-        while left:
-            journal = Journal(paths, self.behavior, key, left, ranks, schema)
-            with journal:
-                columns = self._measure(wrapper, journal, settings, ranks, advance)
-                ranks.wait()
-                if ranks.is_main:
-                    values = journal.collect(len(self.items))
-                    made, failed = self._write(journal.cells, columns, values, wrapper, paths)
-                    journal.remove()
-                    written += made
-                    failures += failed
-            left = [cell for cell in left if cell not in journal.cells]
-        return written, failures
+
+        def start(left: list[Cell]) -> Journal:
+            return Journal(paths, self.behavior, key, left, ranks, schema)
+
+        def measure(journal: Journal) -> None:
+            self._measure(wrapper, journal, settings, ranks, advance)
+
+        def write(journal: Journal) -> tuple[list[Path], list[str]]:
+            return self._write(journal.cells, journal.collect(len(self.items)), wrapper, paths)
+
+        return run_journalled(self.pending, ranks, start=start, measure=measure, write=write)
 
     def _measure(
         self,
@@ -153,11 +148,8 @@ class Sweep:
         settings: Settings,
         ranks: Ranks,
         advance: Callable[[float], object],
-    ) -> list[int]:
-        """Journal this rank's share; for each cell the place of its value in a question's values.
-
-        Strength 0 is computed once however many layers there are.
-        """
+    ) -> None:
+        """Journal this rank's share; strength 0 is computed once however many layers there are."""
         from utils.sweeps.runs import run_of
 
         distinct = distinct_cells(journal.cells)
@@ -170,7 +162,6 @@ class Sweep:
             self.computed += len(batch) * len(distinct)
         self.alone += run.alone
         self.rounding = run.rounding or self.rounding
-        return [distinct.index(cell if cell[1] else None) for cell in journal.cells]
 
     def _steer(self, cell: Cell) -> Steer:
         from utils.steering.one_pass import Steer
@@ -180,7 +171,6 @@ class Sweep:
     def _write(
         self,
         cells: Sequence[Cell],
-        columns: Sequence[int],
         values: Sequence[Sequence[Value]],
         wrapper: LlamaWrapper,
         paths: Paths,
@@ -190,9 +180,11 @@ class Sweep:
         written, failures = [], []
         run = run_of(self.test)
         ends = wrapper.end_tokens()
-        for column, cell in zip(columns, cells, strict=True):
+        distinct = distinct_cells(cells)
+        for cell in cells:
             if cell not in self.pending:
                 continue
+            column = distinct.index(cell if cell[1] else None)
             path = self.path(cell, paths)
             found = [row[column] for row in values]
             if any(map(run.is_broken, found)):
