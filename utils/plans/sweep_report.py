@@ -13,7 +13,7 @@ from utils.files.paths import Paths
 from utils.scores.order_effects import effects_of_rows
 from utils.scores.tables import extremes
 from utils.sweeps.sweep import Sweep
-from utils.text.numbers import signed, true_minus
+from utils.text.numbers import signed
 from utils.text.terminal_tables import WIDTH, plain_table
 
 MOST_ROWS, BEST = 40, 3
@@ -110,5 +110,5 @@ def _changes(found: Mapping[Cell, float], layer: int, strengths: Sequence[float]
         elif base is None:
             texts.append(f"{value:.3f}")
         else:
-            texts.append(true_minus(f"{value - base:+.4f}"))
+            texts.append(signed(value - base, "+.4f"))
     return texts

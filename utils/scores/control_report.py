@@ -13,7 +13,8 @@ from utils.scores.control_rows import CONTENT, LETTER, QUANTITIES
 from utils.scores.permutation import FEWEST_DRAWS, holm
 from utils.stats import Estimate
 from utils.sweeps.control_sweep import ControlSweep
-from utils.text.numbers import signed, true_minus
+from utils.text.number_tables import estimate_cells
+from utils.text.numbers import signed, true_minus, with_interval
 from utils.text.terminal_tables import plain_table
 from utils.vectors.control_names import DRAWN, KINDS
 
@@ -156,10 +157,7 @@ def _of_controls(own: Controls, quantity: str) -> list[tuple[str, Estimate | Non
 
 
 def _numbers(e: Estimate | None) -> list[str]:
-    if e is None:
-        return ["-"] * 4
-    interval = [f"{e.low:.6f}", f"{e.high:.6f}"] if e.has_interval else ["-", "-"]
-    return [f"{e.mean:.6f}", *interval, str(e.n)]
+    return ["-"] * 4 if e is None else estimate_cells(e)
 
 
 def _rows(behavior: str, effect: Effect, largest: float | None) -> list[list[str]]:
@@ -179,8 +177,7 @@ def _pair(content: Estimate | None, letter: Estimate | None) -> tuple[str, str]:
     """Content with its interval, and letter."""
     if content is None or letter is None:
         return "-", "-"
-    interval = f" [{content.low:+.3f}, {content.high:+.3f}]" if content.has_interval else ""
-    return true_minus(f"{content.mean:+.3f}{interval}"), true_minus(f"{letter.mean:+.3f}")
+    return true_minus(with_interval(content, "+.3f")), signed(letter.mean, "+.3f")
 
 
 def _notes(behavior: str, swept: Sequence[Effect], unit: str) -> list[str]:

@@ -9,7 +9,7 @@ from utils.scores.subjects import Subject
 from utils.scores.summary import shares_of_answers
 from utils.scores.tables import extremes
 from utils.stats import Estimate
-from utils.text.numbers import signed, true_minus
+from utils.text.numbers import signed, true_minus, with_interval
 from utils.text.terminal_tables import plain_table
 
 BEST = "(best of the layers shown, chosen and measured on the same questions)"
@@ -98,5 +98,4 @@ def _texts(shares: Mapping[str, float]) -> list[str]:
 
 
 def _with_interval(e: Estimate, digits: int = 3) -> str:
-    mean, low, high = (f"{value:+.{digits}f}" for value in (e.mean, e.low, e.high))
-    return true_minus(f"{mean} [{low}, {high}]") if e.has_interval else true_minus(mean) + " [-]"
+    return true_minus(with_interval(e, f"+.{digits}f")) + ("" if e.has_interval else " [-]")
