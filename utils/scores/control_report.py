@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.files.paths import Paths
+from utils.permutation import FEWEST_DRAWS, holm
 from utils.scores.control_effects import Controls, Effect, effects_of, p_max, read_controls
 from utils.scores.control_rows import CONTENT, LETTER, QUANTITIES
-from utils.scores.permutation import FEWEST_DRAWS, holm
 from utils.stats import Estimate
 from utils.sweeps.control_sweep import ControlSweep
 from utils.text.number_tables import estimate_cells
