@@ -38,7 +38,11 @@ def changes_table(sweeps: Sequence[Sweep], paths: Paths) -> str:
     notes = []
     if len(rows) > MOST_ROWS and strengths:
         rows = [row for row in rows if row[1] in _best(row[2], strengths)]
-        notes.append(f"(the {BEST} layers of each that change most; ./plot_results.py has all)")
+        count = max(len({n for n, _ in found}) for _, found in scores)
+        notes.append(
+            f"(the {BEST} of {count} layers that change most on these same questions;\n"
+            "./plot_results.py has all)"
+        )
     lacking = [(n, 0.0) not in found for _, n, found in rows]
     if strengths and any(lacking):
         notes.append("(scores, not changes, where there is no result at 0 to compare with)")

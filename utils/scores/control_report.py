@@ -11,6 +11,7 @@ from utils.files.paths import Paths
 from utils.permutation import FEWEST_DRAWS, holm
 from utils.scores.control_effects import Controls, Effect, effects_of, p_max, read_controls
 from utils.scores.control_rows import CONTENT, LETTER, QUANTITIES
+from utils.scores.score_report import selection
 from utils.stats import Estimate
 from utils.sweeps.control_sweep import ControlSweep
 from utils.text.number_tables import estimate_cells
@@ -41,10 +42,10 @@ def controls_report(found: Mapping[str, Sequence[Effect]], unit: str) -> str:
         found: behaviour -> its effects.
         unit: of strengths.
     """
-    rows, notes, several = [], [], False
+    rows, notes, counts = [], [], set()
     for behavior, effects in found.items():
         for swept in by_strength(effects).values():
-            several |= len(swept) > 1
+            counts.add(len(swept))
             rows += _rows(behavior, strongest(swept), p_max(swept))
             notes += _notes(behavior, swept, unit)
         kept = effects[0].controls.kept
@@ -55,13 +56,14 @@ def controls_report(found: Mapping[str, Sequence[Effect]], unit: str) -> str:
                 "and are left out"
             )
     every = [effect for effects in found.values() for effect in effects]
-    counts = [f"{_draws(every, kind)} {kind}" for kind in DRAWN if _draws(every, kind)]
-    notes += [f"draws: {', '.join(counts)}"] if counts else []
+    drawn = [f"{_draws(every, kind)} {kind}" for kind in DRAWN if _draws(every, kind)]
+    notes += [f"draws: {', '.join(drawn)}"] if drawn else []
     header = ["vector", "at", "effect [95 %]", "letter", "p random", "p shuffled", "p max"]
     title = f"content effect at layer, {unit}; of controls median [2.5-97.5 %]"
     notes += corrected(found, unit)
-    if several:
-        notes.append("(at the layer with the largest effect; p max counts that choice in)")
+    if max(counts) > 1:
+        notes += selection("effect", counts)
+        notes.append("(p max counts that choice in)")
     text = plain_table(header, rows, title=title)
     return "\n".join([text, *dict.fromkeys(notes)])
 
