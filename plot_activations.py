@@ -13,7 +13,9 @@ The letter is most of the variance at the letter's token. So the AUROC to look a
 among answers with the same letter. Paired accuracy is the share of pairs whose matching answer
 projects higher, the letters' effect removed; the AUROC with any letter is of the projections as
 they are. 0.5 is chance. The intervals are 95 % bootstrap intervals over held-out pairs; the folds'
-directions share training pairs, so that in simulations about 85 to 90 % of them hold the truth.
+directions share training pairs, so that in simulations about 85 to 90 % of them hold the truth,
+and fewer of the best of many layers. So whether the answers are told apart at all is judged by a p:
+the best AUROC over the layers shown, against that of 199 draws in which pairs' labels are turned.
 
 Full:   ./plot_activations.py
 Quick:  ./plot_activations.py --behaviors sycophancy refusal --layers 12 18
@@ -44,13 +46,13 @@ from utils.files.paths import Paths
 from utils.text.terminal_tables import plain_table
 
 if TYPE_CHECKING:
+    from utils.activations.layer_measures import LayerMeasures
     from utils.activations.saved import Source
-    from utils.activations.separation import LayerMeasures
     from utils.figures.activation_figures import ActivationFigures
 
     Shown = list[tuple[Source, dict[int, LayerMeasures]]]
 
-FEW_PAIRS = 50
+FEW_PAIRS, CHANCE = 50, 0.05
 SAME_LETTER = "matching has the same letter in all pairs: not measurable"
 
 
@@ -69,8 +71,8 @@ def measure_all(sources: list[Source], paths: Paths) -> list[dict[int, LayerMeas
     """Read and measure every layer of every source; a fault stops before anything is drawn."""
     from tqdm import tqdm
 
+    from utils.activations.layer_measures import measure
     from utils.activations.saved import load_answers
-    from utils.activations.separation import measure
 
     total = sum(len(source.layers) for source in sources)
     measured: list[dict[int, LayerMeasures]] = []
@@ -84,7 +86,9 @@ def measure_all(sources: list[Source], paths: Paths) -> list[dict[int, LayerMeas
 
 
 def report(model: str, shown: Shown) -> str:
-    """Per behaviour: where the answers are told apart best."""
+    """Per behaviour: where the answers are told apart best, and whether more than by chance."""
+    from utils.activations.label_flips import p_of_best_layer
+
     rows = []
     notes: dict[str, list[str]] = {}
     for source, measured in shown:
@@ -94,17 +98,19 @@ def report(model: str, shown: Shown) -> str:
         means = {n: estimate.mean for n, estimate in known.items()}
         best = max(means, key=means.__getitem__, default=None)
         if best is None:
-            rows.append([*row, "-", "-"])
+            rows.append([*row, "-", "-", "-"])
             notes.setdefault(SAME_LETTER, []).append(source.behavior)
             continue
         e = known[best]
         interval = f" [{e.low:.3f}, {e.high:.3f}]" if e.has_interval else " [-]"
-        rows.append([*row, str(best), f"{e.mean:.3f}{interval}"])
+        turned = [measured[n].turned for n in known]
+        p = p_of_best_layer([each for each in turned if each is not None])
+        rows.append([*row, str(best), f"{e.mean:.3f}{interval}", "-" if p is None else f"{p:.3f}"])
         if len(source.letters) < FEW_PAIRS:
             notes.setdefault("too few pairs to rely on", []).append(source.behavior)
-        elif e.low <= 0.5:
+        elif p is None or p > CHANCE:
             notes.setdefault("not told apart from chance", []).append(source.behavior)
-    header = ["behaviour", "pairs", "A matches", "best layer", "its AUROC"]
+    header = ["behaviour", "pairs", "A matches", "best layer", "its AUROC", "p"]
     found = [f"{note}: {', '.join(behaviors)}" for note, behaviors in notes.items()]
     return "\n".join([plain_table(header, rows, title=model), *found])
 
@@ -142,7 +148,8 @@ def draw(
     texts = [report(model, shown) for model, shown in shown_of.items()]
     texts.append(
         "(AUROC among answers with the same letter; best of the layers shown, chosen and\n"
-        "measured on the same pairs)"
+        "measured on the same pairs, so that its interval promises too much; p counts the\n"
+        "choice in: how often labels of pairs turned at random have a best layer as good)"
     )
     return "\n".join(texts)
 

@@ -48,6 +48,7 @@ from utils.files.names import UNITS, Variant
 from utils.files.paths import Paths
 from utils.models.choice import choose_model
 from utils.scores.cells import Selection, select
+from utils.scores.tuned import read_tuned, tuned_lines
 
 if TYPE_CHECKING:
     from utils.figures.result_plan import Pen, Plan
@@ -206,8 +207,9 @@ def plot(args: argparse.Namespace) -> int:
         return report(args, plans)
 
     text = memory.text(album, drawn)
+    tuned = tuned_lines(read_tuned(ids, base, choice.label, paths))
     script.print_written(album.written, time.monotonic() - started)
-    print(*filter(None, [text, only, hint]), sep="\n")
+    print(*filter(None, [text, *tuned, only, hint]), sep="\n")
     return 0
 
 

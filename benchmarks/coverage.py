@@ -3,7 +3,9 @@
 ``python -m benchmarks.coverage`` draws samples of scores whose true mean is known and counts in
 how many the interval holds it: for what the toolkit shows (utils.stats) and for usual methods
 beside it, each with the median length of its intervals. 0.95 is right; below 0.93 an interval
-promises more than it holds. Then the same for the separation of activations (AUROC).
+promises more than it holds. Then the same for the separation of activations (AUROC), and how
+often plot_activations.py calls answers told apart at the best of 12 layers: where labels mean
+nothing (0.05 is right), and where a direction is planted at some of the layers.
 """
 
 from __future__ import annotations
@@ -16,13 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
+from utils.activations.label_flips import against_turned_labels, p_of_best_layer
+from utils.activations.saved import Answers
 from utils.activations.separation import auroc
+from utils.activations.separation import separation as separated
 from utils.stats import Estimate, mean_of_changes, mean_of_scores
 
 Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], Floats]
 SIZES = (10, 20, 50, 200)
 RESAMPLES = 1000
+WIDTH = 24
 
 
 @dataclass(frozen=True)
@@ -151,10 +157,47 @@ def separation(n: int, shift: float, runs: int) -> tuple[float, float]:
     return float(held), float(np.median(np.diff(found)))
 
 
+def activations(
+    generator: np.random.Generator, pairs: int, layers: int, signal: float
+) -> list[Answers]:
+    """Layers of a residual stream: letters far apart, noise that later layers keep half of.
+
+    ``signal`` is how far the matching answers are moved, in standard deviations of the noise,
+    along one direction at the upper half of the layers.
+    """
+    letters = [("A", "B") if i % 2 else ("B", "A") for i in generator.permutation(pairs)]
+    side = np.array([1.0 if first == "A" else -1.0 for first, _ in letters])[:, None]
+    stream = generator.normal(size=(2, pairs, WIDTH))
+    found = []
+    for layer in range(layers):
+        stream = 0.7 * stream + 0.7 * generator.normal(size=stream.shape)
+        question, letter = generator.normal(size=(pairs, WIDTH)), generator.normal(size=WIDTH)
+        planted = np.eye(WIDTH)[0] * signal / 2 * (layer >= layers / 2)
+        up, down = (sign * (planted + 3 * side * letter) for sign in (1.0, -1.0))
+        found.append(Answers(question + stream[0] + up, question + stream[1] + down, letters))
+    return found
+
+
+def verdicts(pairs: int, signal: float, runs: int) -> tuple[float, float]:
+    """Share of runs told apart at the best layer: by the interval there, and by p over layers."""
+    generator = np.random.default_rng(pairs)
+    found = []
+    for _ in range(runs):
+        layers = activations(generator, pairs, 12, signal)
+        turned = [against_turned_labels(each, 99) for each in layers]
+        highest = int(np.argmax([found[0] for found in turned]))
+        best, p = separated(layers[highest]).auroc, p_of_best_layer(turned)
+        assert best is not None and p is not None
+        found.append((best.low > 0.5, p <= 0.05))
+    by_interval, by_p = np.mean(found, axis=0)
+    return float(by_interval), float(by_p)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=500, help="samples of each kind")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="N")
+    parser.add_argument("--verdicts", type=int, default=100, help="runs of each kind of verdict")
     args = parser.parse_args()
     print(f"{'scores':20s} {'n':>4s} " + " ".join(f"{m:>17s}" for m in ("shown", *OTHERS)))
     for name, kind in KINDS.items():
@@ -166,6 +209,12 @@ def main() -> None:
         for n in args.sizes:
             held, length = separation(n, shift, args.runs // 2)
             print(f"{f'AUROC, {shift:g} apart':20s} {n:4d} {held:8.3f} ({length:5.3f})", flush=True)
+
+    for signal in (0.0, 0.5, 1.0):
+        for pairs in (50, 200):
+            interval, p = verdicts(pairs, signal, args.verdicts)
+            name = f"told apart, moved by {signal:g}"
+            print(f"{name:22s} {pairs:4d} best interval {interval:.3f}, p {p:.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 LAYERS = (
     ("utils.errors",),
-    ("utils.ranks", "utils.stats"),
+    ("utils.ranks", "utils.stats", "utils.permutation"),
     ("utils.text",),
     ("utils.files",),
     ("behaviors",),

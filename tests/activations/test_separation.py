@@ -17,7 +17,6 @@ from utils.activations.separation import (
     deal_folds,
     held_out_projections,
     mean_difference,
-    measure,
     same_letter,
     without_letters,
 )
@@ -143,7 +142,7 @@ def test_letters_are_removed_by_half_of_what_the_two_kinds_of_pairs_differ_by() 
 
 
 def test_answers_that_lie_apart_are_told_apart() -> None:
-    found = measure(make_answers(9, 40, signal=30)).separation
+    found = separation.separation(make_answers(9, 40, signal=30))
     assert found.auroc is not None and found.paired is not None
     assert (found.auroc.mean, found.paired.mean) == (1.0, 1.0)
     # of forty pairs without one exception, what Wilson's interval says

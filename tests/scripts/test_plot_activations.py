@@ -17,11 +17,9 @@ from made_up_activations import Saved, generated, saved
 from running import artifacts, call, numbers_of
 
 from utils.activations.components import principal_components
+from utils.activations.layer_measures import measure
 from utils.activations.saved import Answers
-from utils.activations.separation import (
-    mean_difference,
-    measure,
-)
+from utils.activations.separation import mean_difference
 from utils.drawing import plotting
 from utils.figures import activation_figures
 from utils.files.paths import Paths

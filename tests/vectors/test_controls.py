@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from utils.errors import UserError
-from utils.scores.permutation import p_value
+from utils.permutation import p_value
 from utils.vectors.control_names import drawn
 from utils.vectors.controls import (
     Differences,

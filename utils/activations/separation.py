@@ -25,14 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from utils.activations.components import (
-    Parts,
-    Shares,
-    principal_components,
-    variance_parts,
-    variance_shares,
-    without_letter_means,
-)
 from utils.activations.saved import Answers, Floats
 from utils.stats import RESAMPLES, SEED, Estimate, mean_of_scores, share_interval
 
@@ -232,36 +224,4 @@ def separation(answers: Answers) -> Separation:
         paired(fair) if len(fair) else None,
         everything,
         paired(scores[:, 0] - scores[:, 1]),
-    )
-
-
-@dataclass(frozen=True)
-class LayerMeasures:
-    """All that is drawn of one layer.
-
-    Attributes:
-        coordinates: on the two principal components, shape (2 * pairs, 2), matching first.
-        shares: of the variance, along components and directions.
-        separation: how well held-out answers are told apart.
-        without_letters: the same coordinates once each letter's mean has been taken away, and the
-            shares of these components in the variance that is left, shape (2,).
-        parts: what the variance comes from.
-    """
-
-    coordinates: Floats
-    shares: Shares
-    separation: Separation
-    without_letters: tuple[Floats, Floats]
-    parts: Parts
-
-
-def measure(answers: Answers) -> LayerMeasures:
-    """Everything about one layer; at least two pairs, not all activations the same."""
-    coordinates, components = principal_components(answers)
-    return LayerMeasures(
-        coordinates,
-        variance_shares(answers, components),
-        separation(answers),
-        principal_components(without_letter_means(answers)),
-        variance_parts(answers),
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from utils.activations.layer_measures import LayerMeasures
 from utils.activations.saved import Floats
-from utils.activations.separation import LayerMeasures
 from utils.drawing.plotting import COLORS, MARKERS
 from utils.drawing.style import Axes, MaxNLocator
 

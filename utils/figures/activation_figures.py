@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.activations.layer_measures import LayerMeasures
 from utils.activations.saved import Floats, Source
-from utils.activations.separation import LayerMeasures
 from utils.drawing.activation_plots import (
     ANSWERS,
     PARTS,

@@ -21,6 +21,7 @@ from utils.scores.question_groups import Row, rows_of
 from utils.scores.tables import ScoreTable
 from utils.stats import FEWEST, Estimate
 from utils.text.number_tables import tabular
+from utils.text.numbers import formatted
 
 
 @dataclass(frozen=True)
@@ -174,9 +175,9 @@ def verdicts(table: ScoreTable, layer: int) -> bytes:
         sure = [e for e in each if e is not None and e.has_interval]
         better, worse = sum(e.low > 0 for e in sure), sum(e.high < 0 for e in sure)
         if mean is not None and change is not None:
-            interval = f"[{change.low:+.3f}, {change.high:+.3f}]"
             counts = (better, worse, len(sure) - better - worse, len(each) - len(sure))
-            effect = f"${change.mean:+.3f}$ {interval}"
+            low, high = (formatted(end, "+.3f") for end in (change.low, change.high))
+            effect = f"${formatted(change.mean, '+.3f')}$ [{low}, {high}]"
             rows.append([f"${strength:g}$", f"{mean.mean:.3f}", effect, *map(str, counts)])
     header = [table.variant.unit, "mean over categories", "change"]
     return tabular("rccrrrr", [*header, "better", "worse", "same", "too few"], rows)

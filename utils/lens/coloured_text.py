@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from utils.errors import UserError
+from utils.text.numbers import formatted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -152,7 +153,7 @@ def _token_html(index: int, piece: str, value: float, limit: float) -> str:
     # A space before a word is seen as coloured room; one that is all of a token is not.
     shown = visible(piece) if not piece.strip(" ") else piece
     shown = "".join(_VISIBLE.get(c, c) if c != "\n" else _NEWLINE + "\n" for c in shown)
-    hover = html.escape(f"token {index}: {visible(piece)}  {value:+.4g}", quote=True)
+    hover = html.escape(f"token {index}: {visible(piece)}  {formatted(value, '+.4g')}", quote=True)
     style = f"background:{_css(background)};color:{_css(text)};white-space:pre-wrap;"
     style += "padding:2px 0;border-right:1px solid #fff"
     return f'<span title="{hover}" style="{style}">{html.escape(shown)}</span>'

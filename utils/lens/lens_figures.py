@@ -11,7 +11,7 @@ from utils.drawing.style import STYLE, Axes
 from utils.errors import UserError
 from utils.lens.coloured_text import largest_magnitude, token_text, visible
 from utils.lens.logit_lens import Change, Lens
-from utils.text.numbers import signed, true_minus
+from utils.text.numbers import signed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,7 +46,7 @@ def change_text(
     for layer, sides in changes.items():
         cells = [
             "  ".join(
-                visible(token_text(tokenizer, c.token)) + true_minus(f" {100 * c.difference:+.1f}")
+                visible(token_text(tokenizer, c.token)) + " " + signed(100 * c.difference, "+.1f")
                 for c in side
             )
             or "nothing"

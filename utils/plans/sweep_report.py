@@ -13,7 +13,7 @@ from utils.files.paths import Paths
 from utils.scores.order_effects import effects_of_rows
 from utils.scores.tables import extremes
 from utils.sweeps.sweep import Sweep
-from utils.text.numbers import signed, true_minus
+from utils.text.numbers import signed
 from utils.text.terminal_tables import WIDTH, plain_table
 
 MOST_ROWS, BEST = 40, 3
@@ -38,7 +38,11 @@ def changes_table(sweeps: Sequence[Sweep], paths: Paths) -> str:
     notes = []
     if len(rows) > MOST_ROWS and strengths:
         rows = [row for row in rows if row[1] in _best(row[2], strengths)]
-        notes.append(f"(the {BEST} layers of each that change most; ./plot_results.py has all)")
+        count = max(len({n for n, _ in found}) for _, found in scores)
+        notes.append(
+            f"(the {BEST} of {count} layers that change most on these same questions;\n"
+            "./plot_results.py has all)"
+        )
     lacking = [(n, 0.0) not in found for _, n, found in rows]
     if strengths and any(lacking):
         notes.append("(scores, not changes, where there is no result at 0 to compare with)")
@@ -110,5 +114,5 @@ def _changes(found: Mapping[Cell, float], layer: int, strengths: Sequence[float]
         elif base is None:
             texts.append(f"{value:.3f}")
         else:
-            texts.append(true_minus(f"{value - base:+.4f}"))
+            texts.append(signed(value - base, "+.4f"))
     return texts

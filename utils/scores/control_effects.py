@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from utils.errors import UserError
 from utils.files.contents import read_json, read_verified
 from utils.files.names import Cell
+from utils.permutation import p_of_largest, p_value
 from utils.scores.control_rows import CONTENT, QUANTITIES
-from utils.scores.permutation import p_of_largest, p_value
 from utils.stats import Estimate, mean_of_changes
 from utils.vectors.control_names import kind_of
 
@@ -88,7 +88,7 @@ class Effect:
     controls: Controls
 
     def p(self, kind: str, quantity: str = CONTENT) -> float | None:
-        """See :func:`utils.scores.permutation.p_value`."""
+        """See :func:`utils.permutation.p_value`."""
         own = self.controls.estimate(quantity)
         draws = self.controls.draws(kind, quantity)
         return None if own is None else p_value(own.mean, draws)

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.files.paths import Paths
+from utils.permutation import FEWEST_DRAWS, holm
 from utils.scores.control_effects import Controls, Effect, effects_of, p_max, read_controls
 from utils.scores.control_rows import CONTENT, LETTER, QUANTITIES
-from utils.scores.permutation import FEWEST_DRAWS, holm
+from utils.scores.score_report import selection
 from utils.stats import Estimate
 from utils.sweeps.control_sweep import ControlSweep
-from utils.text.numbers import signed, true_minus
+from utils.text.number_tables import estimate_cells
+from utils.text.numbers import signed, true_minus, with_interval
 from utils.text.terminal_tables import plain_table
 from utils.vectors.control_names import DRAWN, KINDS
 
@@ -40,10 +42,10 @@ def controls_report(found: Mapping[str, Sequence[Effect]], unit: str) -> str:
         found: behaviour -> its effects.
         unit: of strengths.
     """
-    rows, notes, several = [], [], False
+    rows, notes, counts = [], [], set()
     for behavior, effects in found.items():
         for swept in by_strength(effects).values():
-            several |= len(swept) > 1
+            counts.add(len(swept))
             rows += _rows(behavior, strongest(swept), p_max(swept))
             notes += _notes(behavior, swept, unit)
         kept = effects[0].controls.kept
@@ -54,13 +56,14 @@ def controls_report(found: Mapping[str, Sequence[Effect]], unit: str) -> str:
                 "and are left out"
             )
     every = [effect for effects in found.values() for effect in effects]
-    counts = [f"{_draws(every, kind)} {kind}" for kind in DRAWN if _draws(every, kind)]
-    notes += [f"draws: {', '.join(counts)}"] if counts else []
+    drawn = [f"{_draws(every, kind)} {kind}" for kind in DRAWN if _draws(every, kind)]
+    notes += [f"draws: {', '.join(drawn)}"] if drawn else []
     header = ["vector", "at", "effect [95 %]", "letter", "p random", "p shuffled", "p max"]
     title = f"content effect at layer, {unit}; of controls median [2.5-97.5 %]"
     notes += corrected(found, unit)
-    if several:
-        notes.append("(at the layer with the largest effect; p max counts that choice in)")
+    if max(counts) > 1:
+        notes += selection("effect", counts)
+        notes.append("(p max counts that choice in)")
     text = plain_table(header, rows, title=title)
     return "\n".join([text, *dict.fromkeys(notes)])
 
@@ -156,10 +159,7 @@ def _of_controls(own: Controls, quantity: str) -> list[tuple[str, Estimate | Non
 
 
 def _numbers(e: Estimate | None) -> list[str]:
-    if e is None:
-        return ["-"] * 4
-    interval = [f"{e.low:.6f}", f"{e.high:.6f}"] if e.has_interval else ["-", "-"]
-    return [f"{e.mean:.6f}", *interval, str(e.n)]
+    return ["-"] * 4 if e is None else estimate_cells(e)
 
 
 def _rows(behavior: str, effect: Effect, largest: float | None) -> list[list[str]]:
@@ -179,8 +179,7 @@ def _pair(content: Estimate | None, letter: Estimate | None) -> tuple[str, str]:
     """Content with its interval, and letter."""
     if content is None or letter is None:
         return "-", "-"
-    interval = f" [{content.low:+.3f}, {content.high:+.3f}]" if content.has_interval else ""
-    return true_minus(f"{content.mean:+.3f}{interval}"), true_minus(f"{letter.mean:+.3f}")
+    return true_minus(with_interval(content, "+.3f")), signed(letter.mean, "+.3f")
 
 
 def _notes(behavior: str, swept: Sequence[Effect], unit: str) -> list[str]:

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from utils.data.kinds_of_test import Test
 from utils.scores.subjects import Subject
 from utils.scores.summary import shares_of_answers
 from utils.scores.tables import extremes
 from utils.stats import Estimate
-from utils.text.numbers import signed, true_minus
+from utils.text.numbers import signed, true_minus, with_interval
 from utils.text.terminal_tables import plain_table
-
-BEST = "(best of the layers shown, chosen and measured on the same questions)"
 
 
 def score_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
     """Each behaviour at its best layer, or the one there is: scores, and the change with 95 %."""
-    rows, shown, several, unscored = [], [], False, []
+    rows, shown, unscored = [], [], []
+    counts = {len(s.tables[0].layers) for s in subjects if s.top is not None}
     for subject in subjects:
         table, top = subject.tables[0], subject.top
         if top is None:
             continue
-        several |= len(table.layers) > 1
         layer, change = top
         ends = sorted({table.swept_strengths[0], 0.0, table.swept_strengths[-1]})
         shown.append([signed(strength) for strength in ends])
         cells = [table.score((layer, strength)) for strength in ends]
         missing = {x: e.missing for x, e in zip(ends, cells, strict=True) if e and e.missing}
         if missing:
-            counts = ", ".join(f"{count} at {signed(x)}" for x, count in missing.items())
-            unscored.append(f"without a score: {subject.behavior.id} {counts}")
+            lacking = ", ".join(f"{count} at {signed(x)}" for x, count in missing.items())
+            unscored.append(f"without a score: {subject.behavior.id} {lacking}")
         scores = ["-" if e is None else f"{e.mean:.3f}" for e in cells]
         scores += [""] * (3 - len(scores))
         rows.append([subject.behavior.id, str(layer), *scores, _with_interval(change)])
@@ -41,7 +39,21 @@ def score_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
     header = ["behaviour", "layer", *titles, "change [95 %]"]
     rows = [[*row[: 2 + len(titles)], row[-1]] for row in rows]
     text = plain_table(header, rows, title=f"{test.score_name} by {unit}")
-    return "\n".join([text, *unscored, *([BEST] if several else [])])
+    return "\n".join([text, *unscored, *selection("change", counts)])
+
+
+def selection(what: str, layers: Collection[int]) -> list[str]:
+    """What one must know of a layer chosen for what is shown of it; nothing of a single layer.
+
+    Args:
+        what: is the largest there.
+        layers: how many it was chosen from, of each behaviour.
+    """
+    most = max(layers, default=0)
+    if most < 2:
+        return []
+    of = f"{most}" if min(layers) == most else f"up to {most}"
+    return [f"(the layer with the largest {what} of {of}, chosen on these same questions)"]
 
 
 def orders_report(subjects: Sequence[Subject]) -> str:
@@ -66,7 +78,7 @@ def orders_report(subjects: Sequence[Subject]) -> str:
     if not rows:
         return ""
     header = ["behaviour", "content [95 %]", "letter [95 %]", "letter share", "consistent"]
-    title = "change in logits; consistent: unsteered, lowest, highest"
+    title = "change in logits at the same layer; consistent: unsteered, lowest, highest"
     return plain_table(header, rows, title=title)
 
 
@@ -98,5 +110,4 @@ def _texts(shares: Mapping[str, float]) -> list[str]:
 
 
 def _with_interval(e: Estimate, digits: int = 3) -> str:
-    mean, low, high = (f"{value:+.{digits}f}" for value in (e.mean, e.low, e.high))
-    return true_minus(f"{mean} [{low}, {high}]") if e.has_interval else true_minus(mean) + " [-]"
+    return true_minus(with_interval(e, f"+.{digits}f")) + ("" if e.has_interval else " [-]")

@@ -18,7 +18,7 @@ from utils.scores.loops import find_loop
 from utils.scores.tables import ScoreTable, extremes, variant_label
 from utils.stats import Estimate, mean_of_changes, slopes
 from utils.text.number_tables import one_line
-from utils.text.numbers import true_minus
+from utils.text.numbers import formatted, true_minus
 
 FIELDS = (
     "behavior",
@@ -130,8 +130,8 @@ def _order_columns(table: ScoreTable, layer: int, ends: Sequence[float]) -> dict
 
 
 def _texts(names: tuple[str, str, str], e: Estimate) -> dict[str, str]:
-    ends = (f"{e.low:.4f}", f"{e.high:.4f}") if e.has_interval else ("", "")
-    return dict(zip(names, (f"{e.mean:.4f}", *ends), strict=True))
+    ends = (formatted(e.low, ".4f"), formatted(e.high, ".4f")) if e.has_interval else ("", "")
+    return dict(zip(names, (formatted(e.mean, ".4f"), *ends), strict=True))
 
 
 def probabilities(row: Row) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from utils.stats import Estimate
+from utils.text.numbers import formatted, six_digits
 
 _IN_TEX = str.maketrans(
     {
@@ -37,11 +38,14 @@ def text_table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Estima
     lacking = any(e.missing for _, e in rows)
     lines = []
     for keys, e in rows:
-        interval = [f"{e.low:.6f}", f"{e.high:.6f}"] if e.has_interval else ["-", "-"]
-        numbers = [f"{e.mean:.6f}", *interval, str(e.n)]
-        numbers += [str(e.missing)] if lacking else []
-        lines.append([*keys, *numbers])
+        lines.append([*keys, *estimate_cells(e), *([str(e.missing)] if lacking else [])])
     return tab_separated([*header, *COLUMNS, *(["missing"] if lacking else [])], lines)
+
+
+def estimate_cells(e: Estimate) -> list[str]:
+    """A point under ``COLUMNS``."""
+    interval = [six_digits(e.low), six_digits(e.high)] if e.has_interval else ["-", "-"]
+    return [six_digits(e.mean), *interval, str(e.n)]
 
 
 def one_line(text: str) -> str:
@@ -82,7 +86,10 @@ def tex_table(
 
 
 def _tex_cell(e: Estimate | None) -> str:
-    if e is None:
-        return "--"
-    interval = rf" {{\scriptsize [{e.low:.3f}, {e.high:.3f}]}}" if e.has_interval else ""
-    return f"{e.mean:.3f}{interval}"
+    return "--" if e is None else formatted(e.mean, ".3f") + tex_interval(e)
+
+
+def tex_interval(e: Estimate) -> str:
+    """What stands behind a mean, small: its interval, if it has one."""
+    low, high = (formatted(value, ".3f") for value in (e.low, e.high))
+    return rf" {{\scriptsize [{low}, {high}]}}" if e.has_interval else ""

@@ -9,8 +9,8 @@ from typing import Any
 
 from utils.files.names import DOSE, MULTIPLIER
 from utils.stats import Estimate
-from utils.text.number_tables import tab_separated, tabular, tex_text
-from utils.text.numbers import signed
+from utils.text.number_tables import tab_separated, tabular, tex_interval, tex_text
+from utils.text.numbers import formatted, signed, with_interval
 from utils.tuning.budgets import KINDS, KL
 from utils.tuning.cells import TunedCell, estimate
 from utils.tuning.choice import ALPHA, Rules, front, nearest, would_need
@@ -212,8 +212,7 @@ def _tex_number(value: float | None) -> str:
 
 
 def _tex_estimate(e: Estimate) -> str:
-    interval = rf" {{\scriptsize [{e.low:.3f}, {e.high:.3f}]}}" if e.has_interval else ""
-    return f"${e.mean:.3f}${interval}"
+    return f"${formatted(e.mean, '.3f')}${tex_interval(e)}"
 
 
 def said(choice: Choice) -> tuple[list[str], list[list[str]], list[str]]:
@@ -242,9 +241,9 @@ def said(choice: Choice) -> tuple[list[str], list[list[str]], list[str]]:
     rows = [
         ["layer", "", *(str(cell.layer) for _, cell in columns)],
         [choice.unit, "", *(f"{cell.strength:g}" for _, cell in columns)],
-        ["effect [95 %]", "above 0", *(_short(cell.effect) for _, cell in columns)],
+        ["effect [95 %]", "above 0", *(with_interval(cell.effect, "+.3g") for _, cell in columns)],
         ["p, cells counted", f"<= {ALPHA:g}", *(number(cell.p, 3) for _, cell in columns)],
-        ["score", "", *(f"{cell.score.mean:+.3f}" for _, cell in columns)],
+        ["score", "", *(formatted(cell.score.mean, "+.3f") for _, cell in columns)],
     ]
     for name, kind in KINDS.items():
         limit = f"{'>=' if kind.least else '<='} {limits[name]:g}"
@@ -253,15 +252,12 @@ def said(choice: Choice) -> tuple[list[str], list[list[str]], list[str]]:
     return ["", "budget", *(name for name, _ in columns)], rows if columns else [], lines
 
 
-def _short(effect: Estimate) -> str:
-    interval = f" [{effect.low:+.3g}, {effect.high:+.3g}]" if effect.has_interval else ""
-    return f"{effect.mean:+.3g}{interval}"
-
-
 def _test_lines(choice: Choice, tested: Tested) -> list[str]:
     scores = ", ".join(f"{x.score.mean:.3f} at {signed(x.strength)}" for x in tested.levels)
     lines = [f"score on {len(tested.questions)} test questions: {scores}"]
-    lines.append(f"optimism (effect of the choice less effect on the test): {choice.optimism:+.3g}")
+    if choice.optimism is not None:
+        optimism = formatted(choice.optimism, "+.3g")
+        lines.append(f"optimism (effect of the choice less effect on the test): {optimism}")
     over = choice.rules.budgets.exceeded(tested.cell.damages)
     if over:
         lines.append(f"on the test it is over budget: {' '.join(over)}")

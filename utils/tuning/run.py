@@ -12,7 +12,7 @@ import numpy as np
 from utils.files.artifacts import save
 from utils.files.json_files import json_bytes
 from utils.files.names import Cell
-from utils.scores.permutation import p_of_surest_change
+from utils.permutation import p_of_surest_change
 from utils.tuning.cells import Answered, Signed, TunedCell, content_changes
 from utils.tuning.choice import Rules, choose, second_stage
 from utils.tuning.material import Material, load_test

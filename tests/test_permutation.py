@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from utils.scores.permutation import (
+from utils.permutation import (
     FEWEST_DRAWS,
     holm,
     p_of_largest,
