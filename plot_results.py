@@ -230,7 +230,9 @@ def plot_controls(
         plans = [plan for plan in asked if plan is not None]
         album.draw(album.pending([job for plan in plans for job in plan.jobs()]), lambda p: p)
         if plans:
-            tables.append(controls_report({p.behavior.id: p.effects for p in plans}, each))
+            effects = {p.behavior.id: p.effects for p in plans}
+            tuned = read_tuned(effects, variant, label, paths)
+            tables.append(controls_report(effects, variant, tuned))
     if not tables:
         raise UserError(missing.no_controls_message(args, label, paths))
     script.print_written(album.written, time.monotonic() - started)

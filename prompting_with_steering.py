@@ -129,7 +129,7 @@ def main(args: argparse.Namespace) -> int:
     if controls:
         from utils.scores.control_report import controls_table
 
-        print(controls_table(controls, paths))
+        print(controls_table(controls, choice.label, paths))
     return script.report_failures(failures + refused)
 
 

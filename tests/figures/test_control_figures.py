@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import write_json
-from result_desk import MODEL, Desk
+from result_desk import MODEL, Desk, choice
 from running import has_row
 
 from behaviors import load
 from utils.drawing import line_plots
 from utils.errors import UserError
 from utils.figures.control_figures import find_controls
+from utils.files.artifacts import save
 from utils.files.names import ResultName, Variant
 
 R = 19
@@ -84,6 +85,40 @@ def test_pictures_and_numbers_of_strengths_and_layers(
     assert desk.plot("--controls") == 0
     assert "nothing to do" in capsys.readouterr().out
     assert desk.figures() == before
+
+
+def test_a_cell_that_tune_has_measured_shows_its_divergence_and_every_row_its_dose(
+    desk: ControlDesk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doses = Variant("ab", model=MODEL, unit="dose")
+    for layer, strength, sha in ((1, 0.2, "abc"), (2, 0.2, "another vector")):
+        for sign in (1, -1):
+            made = desk.put_controls(layer, sign * strength).read_bytes()
+            path = desk.paths.controls(ResultName(layer, sign * strength, "calm", doses))
+            save(path, made, {"vector": sha}, {"multiplier": 1.5 * sign, "dose": 0.2 * sign})
+    write_json(desk.paths.tuning("calm", MODEL), choice())
+    cells = {}
+    for layer in (1, 2):
+        assert desk.plot("--controls", "--doses", -0.2, 0.2, "--layers", layer) == 0
+        lines = capsys.readouterr().out.splitlines()
+        (header,) = [line for line in lines if "effect [95 %]" in line]
+        (row,) = [line for line in lines if line.startswith("calm ")]
+        cells[layer] = row[header.index(" KL") :].split()[0]
+    assert cells == {1: "0.06", 2: "-"}, "of another vector nothing is known"
+    folder = desk.paths.artifacts / "analysis" / "calm"
+    table = (folder / f"controls_doses_layer=1_type=ab_model={MODEL}.txt").read_text()
+    assert has_row(table, vector="calm", strength="±0.2", dose="0.2", quantity="letter")
+    assert has_row(table, vector="calm", strength="-0.2", dose="0.2", quantity="content")
+    # of multipliers the dose is what the records say, and where they do not a dash
+    path = desk.paths.controls(ResultName(1, 0.2, "calm", Variant("ab", model=MODEL)))
+    save(path, path.read_bytes(), {}, {"multiplier": 0.2, "dose": 0.05})
+    flags = ("--multipliers", -1, -0.2, 0.2, 1)
+    for layer, dose in ((1, "0.25"), (2, "-")):
+        assert desk.plot("--controls", "--layers", layer, *flags) == 0
+        table = (
+            folder / f"controls_multipliers_layer={layer}_type=ab_model={MODEL}.txt"
+        ).read_text()
+        assert has_row(table, vector="calm", strength="±1", dose=dose, quantity="content")
 
 
 def test_a_band_is_that_of_the_draws_and_closes_where_nothing_is_added(

@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import write_json
-from result_desk import MODEL, Desk
+from result_desk import MODEL, Desk, choice
 
 from utils.errors import UserError
 from utils.files.names import Variant
 from utils.scores.tuned import read_tuned
-
-CELLS = {(1, 0.5, 0.1): 0.03, (1, 1.0, 0.2): 0.05, (2, 1.0, None): 0.4}
-
-
-def choice(**changes: Any) -> dict[str, Any]:
-    """As tune.py writes it, with what tables need."""
-    cells = [
-        {"layer": n, "multiplier": m, "dose": dose, "kl": kl} for (n, m, dose), kl in CELLS.items()
-    ]
-    effect = {"mean": 0.4593, "low": 0.21, "high": 0.7, "n": 50}
-    # the same dose of the vector of all pairs is another multiplier
-    test = {"layer": 1, "multiplier": 0.9, "dose": 0.2, "kl": 0.06, "effect": effect}
-    found = {
-        "unit": "dose",
-        "direction": "both",
-        "vector_sha256": {"1": "abc", "2": "def"},
-        "splits": {"test": [*range(1, 51)]},
-        "cells": cells,
-        "chosen": cells[1],
-        "test": test,
-    }
-    return found | changes
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 from utils.data.items import ABItem
 from utils.data.orders import Kept
 from utils.errors import UserError
+from utils.files.names import Variant
 from utils.scores.control_effects import Controls, Effect, effects_of, p_max
 from utils.scores.control_report import HEADER, controls_report, effect_rows
 from utils.scores.control_rows import QUANTITIES, control_content
 
 R, QUESTIONS = 19, 8
+VARIANT = Variant("ab", model="tiny")
 
 
 def made_up(vector: float, draws: list[float], kind: str = "shuffled") -> Controls:
@@ -112,7 +115,7 @@ def test_a_planted_effect_has_the_smallest_p_and_a_broken_draw_counts_as_larger(
     quiet, planted = effects_of(cells)
     assert planted.p("shuffled") == p_max([quiet, planted]) == 2 / (R + 1)
     assert planted.broken("shuffled") == 1
-    text = controls_report({"calm": [quiet, planted]}, "multiplier")
+    text = controls_report({"calm": [quiet, planted]}, VARIANT, {})
     assert "shuffled controls that broke the model (NaN) count as larger: 1 at layer 1" in text
 
 
@@ -124,7 +127,7 @@ def test_the_table_corrects_for_the_number_of_behaviours() -> None:
         )
         for name, size in (("bold", 2.0), ("calm", 0.0))
     }
-    text = controls_report(found, "dose")
+    text = controls_report(found, replace(VARIANT, unit="dose"), {})
     assert "p at dose ±1, Holm over 2 behaviours: bold 0.100, calm 1.000" in text
     assert "19 draws allow none below 0.10 there; --control_draws 39 would" in text
     (line,) = [line for line in text.splitlines() if line.startswith("bold  ")]
@@ -136,10 +139,12 @@ def test_a_files_rows_hold_every_control_and_quantity() -> None:
     own = made_up(0.5, [0.1 * r for r in range(R)])
     own.means["letter"] = dict.fromkeys(QUANTITIES, -3.0)  # type: ignore[index]
     rows = [
-        dict(zip(HEADER, row, strict=True)) for row in effect_rows([Effect(2, 1.0, False, own)])
+        dict(zip(HEADER, row, strict=True))
+        for row in effect_rows([Effect(2, 1.0, False, own)], {2: 0.25})
     ]
     assert [row["vector"] for row in rows] == ["calm", "shuffled (19)", "letter"] * 3
     first: dict[str, Any] = rows[0]
+    assert (first["strength"], first["dose"]) == ("+1", "0.25")
     assert (first["mean"], first["p_shuffled"], first["p_random"]) == ("0.500000", "0.75", "-")
     band = np.percentile([0.1 * r for r in range(R)], [50, 2.5, 97.5])
     assert [rows[1][k] for k in ("mean", "low95", "high95")] == [f"{x:.6f}" for x in band]

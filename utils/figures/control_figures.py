@@ -10,7 +10,7 @@ from behaviors import Behavior
 from utils.drawing.files import write_numbers
 from utils.figures.album import Job
 from utils.files.contents import combined_digest, read_measured
-from utils.files.names import Cell, Variant, format_strength, other_unit
+from utils.files.names import DOSE, Cell, Variant, format_strength, other_unit
 from utils.files.paths import Paths, record_path
 from utils.files.subsets import part, ranges
 from utils.scores.control_effects import Controls, Effect, effects_of, read_controls
@@ -57,6 +57,13 @@ class ControlPlan:
     @property
     def effects(self) -> list[Effect]:
         return effects_of(self.cells)
+
+    @property
+    def _doses(self) -> Mapping[int, float]:
+        """Layer -> the dose of strength 1, where it is known."""
+        if self.variant.unit == DOSE:
+            return {layer: 1.0 for layer, _ in self.cells}
+        return {layer: abs(factor) for layer, factor in self.factors.items()}
 
     def jobs(self) -> list[Job[Paths]]:
         """Effect against strength, at the layer where it is largest; against layer, for each."""
@@ -116,7 +123,7 @@ class ControlPlan:
             draw=draw,
             behavior=self.behavior.id,
             part=shown,
-            options={"names": {self.behavior.id: self.behavior.name}},
+            options={"names": {self.behavior.id: self.behavior.name}, "columns": HEADER},
         )
 
     def _draw(
@@ -163,7 +170,7 @@ class ControlPlan:
         note += "95 % intervals over questions"
         path = aside.figure(stem, self.behavior.id)
         stacked_figure(panels, path, title=title, note=note)
-        write_numbers(path, tab_separated(HEADER, effect_rows(numbers)))
+        write_numbers(path, tab_separated(HEADER, effect_rows(numbers, self._doses)))
 
 
 def _band(

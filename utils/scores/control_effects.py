@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import UserError
-from utils.files.contents import read_json, read_verified
+from utils.files.contents import read_json, read_record, read_verified
 from utils.files.names import Cell
 from utils.permutation import p_of_largest, p_value
 from utils.scores.control_rows import CONTENT, QUANTITIES
@@ -36,12 +36,14 @@ class Controls:
             where there is none.
         means: name of a control -> its mean change by quantity; NaN where it broke the model.
         kept: questions that were asked in their published order only.
+        sha256: of the vector, where the file's record tells.
     """
 
     vector: str
     questions: Mapping[str, Floats]
     means: Mapping[str, Mapping[str, float]]
     kept: int
+    sha256: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> Controls:
@@ -58,7 +60,9 @@ class Controls:
                 for name in QUANTITIES
             }
             means = {r["vector"]: {name: _number(r[name]) for name in QUANTITIES} for r in rows}
-            return cls(own["vector"], questions, means, len(content["kept"]))
+            inputs = (read_record(path) or {}).get("inputs")
+            sha256 = inputs.get("vector") if isinstance(inputs, dict) else None
+            return cls(own["vector"], questions, means, len(content["kept"]), sha256)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} holds no effects of controls") from error
 
@@ -146,7 +150,7 @@ def _half_between(plus: Controls, minus: Controls) -> Controls:
         for name, row in plus.means.items()
         if name in minus.means
     }
-    return Controls(plus.vector, questions, means, plus.kept)
+    return Controls(plus.vector, questions, means, plus.kept, plus.sha256)
 
 
 def _estimate(values: Floats) -> Estimate | None:

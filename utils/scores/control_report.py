@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.files.names import Variant
 from utils.files.paths import Paths
 from utils.permutation import FEWEST_DRAWS, holm
 from utils.scores.control_effects import Controls, Effect, effects_of, p_max, read_controls
 from utils.scores.control_rows import CONTENT, LETTER, QUANTITIES
 from utils.scores.score_report import selection
+from utils.scores.tuned import Tuned, read_tuned
 from utils.stats import Estimate
 from utils.sweeps.control_sweep import ControlSweep
 from utils.text.number_tables import estimate_cells
@@ -21,32 +23,47 @@ from utils.vectors.control_names import DRAWN, KINDS
 
 Floats = NDArray[np.float64]
 ALPHA = 0.05
-HEADER = ["vector", "layer", "strength", "quantity", "mean", "low95", "high95", "n"]
+HEADER = ["vector", "layer", "strength", "dose", "quantity", "mean", "low95", "high95", "n"]
 HEADER += ["p_random", "p_shuffled", "p_max"]
 
 
-def controls_table(controls: Sequence[ControlSweep], paths: Paths) -> str:
-    """The table at the end of a run of prompting_with_steering.py; empty without controls."""
+def controls_table(controls: Sequence[ControlSweep], label: str, paths: Paths) -> str:
+    """The table at the end of a run of prompting_with_steering.py; empty without controls.
+
+    Args:
+        controls: what was measured.
+        label: of the model.
+        paths: where it lies.
+    """
     places = {c.sweep.behavior: {n: c.path(n, paths) for n in c.cells} for c in controls}
     found = {behavior: effects_of(read_controls(cells)) for behavior, cells in places.items()}
     found = {behavior: effects for behavior, effects in found.items() if effects}
-    return controls_report(found, controls[0].sweep.variant.unit) if found else ""
+    if not found:
+        return ""
+    variant = controls[0].sweep.variant
+    return controls_report(found, variant, read_tuned(found, variant, label, paths))
 
 
-def controls_report(found: Mapping[str, Sequence[Effect]], unit: str) -> str:
+def controls_report(
+    found: Mapping[str, Sequence[Effect]], variant: Variant, tuned: Mapping[str, Tuned]
+) -> str:
     """Every behaviour at each strength, and below it its controls.
 
     Of several layers the one with the largest effect; p_max counts that choice in.
 
     Args:
         found: behaviour -> its effects.
-        unit: of strengths.
+        variant: whose.
+        tuned: behaviour -> what tune.py measured of the same vectors, for the KL.
     """
+    unit = variant.unit
     rows, notes, counts = [], [], set()
     for behavior, effects in found.items():
         for swept in by_strength(effects).values():
             counts.add(len(swept))
-            rows += _rows(behavior, strongest(swept), p_max(swept))
+            shown = strongest(swept)
+            kl = _kl(shown, unit, tuned.get(behavior))
+            rows += _rows(behavior, shown, kl, p_max(swept))
             notes += _notes(behavior, swept, unit)
         kept = effects[0].controls.kept
         if kept:
@@ -58,7 +75,7 @@ def controls_report(found: Mapping[str, Sequence[Effect]], unit: str) -> str:
     every = [effect for effects in found.values() for effect in effects]
     drawn = [f"{_draws(every, kind)} {kind}" for kind in DRAWN if _draws(every, kind)]
     notes += [f"draws: {', '.join(drawn)}"] if drawn else []
-    header = ["vector", "at", "effect [95 %]", "letter", "p random", "p shuffled", "p max"]
+    header = ["vector", "at", "effect [95 %]", "letter", "KL", "p random", "p shuffled", "p max"]
     title = f"content effect at layer, {unit}; of controls median [2.5-97.5 %]"
     notes += corrected(found, unit)
     if max(counts) > 1:
@@ -128,14 +145,21 @@ def corrected(found: Mapping[str, Sequence[Effect]], unit: str) -> list[str]:
     return lines
 
 
-def effect_rows(effects: Sequence[Effect]) -> list[list[str]]:
-    """All numbers, a line for each vector, kind or control and quantity; see ``HEADER``."""
+def effect_rows(effects: Sequence[Effect], doses: Mapping[int, float]) -> list[list[str]]:
+    """All numbers, a line for each vector, kind or control and quantity; see ``HEADER``.
+
+    Args:
+        effects: of one vector.
+        doses: layer -> the dose of strength 1, where it is known.
+    """
     rows = []
     for swept in by_strength(effects).values():
         largest = {quantity: p_max(swept, quantity) for quantity in QUANTITIES}
         for effect in swept:
             strength = strength_text(effect) if effect.both else f"{effect.strength:+g}"
-            place = [str(effect.layer), strength]
+            factor = doses.get(effect.layer)
+            dose = "-" if factor is None else f"{abs(effect.strength) * factor:.6g}"
+            place = [str(effect.layer), strength, dose]
             own = effect.controls
             for quantity in QUANTITIES:
                 ps = [effect.p(kind, quantity) for kind in DRAWN] + [largest[quantity]]
@@ -162,16 +186,27 @@ def _numbers(e: Estimate | None) -> list[str]:
     return ["-"] * 4 if e is None else estimate_cells(e)
 
 
-def _rows(behavior: str, effect: Effect, largest: float | None) -> list[list[str]]:
+def _kl(effect: Effect, unit: str, tuned: Tuned | None) -> float | None:
+    """As tune.py measured it, if it did so of this very vector."""
+    sha256 = effect.controls.sha256
+    if tuned is None or sha256 is None or tuned.vectors.get(effect.layer) != sha256:
+        return None
+    return tuned.kl(effect.layer, effect.strength, unit, both=effect.both)
+
+
+def _rows(
+    behavior: str, effect: Effect, kl: float | None, largest: float | None
+) -> list[list[str]]:
     own = effect.controls
     ps = [effect.p("random"), effect.p("shuffled"), largest]
     at = f"{effect.layer}, {strength_text(effect)}"
     estimates = own.estimate(CONTENT), own.estimate(LETTER)
-    rows = [[behavior, at, *_pair(*estimates), *("-" if p is None else f"{p:.3f}" for p in ps)]]
+    numbers = ["-" if kl is None else f"{kl:.2g}", *("-" if p is None else f"{p:.3f}" for p in ps)]
+    rows = [[behavior, at, *_pair(*estimates), *numbers]]
     for kind in KINDS:
         content, letter = (band(own.draws(kind, quantity)) for quantity in (CONTENT, LETTER))
         if content is not None:
-            rows.append([f"  {kind}", "", *_pair(content, letter), "", "", ""])
+            rows.append([f"  {kind}", "", *_pair(content, letter), "", "", "", ""])
     return rows
 
 
