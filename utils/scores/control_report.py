@@ -13,6 +13,7 @@ from utils.permutation import FEWEST_DRAWS, holm
 from utils.scores.control_effects import Controls, Effect, effects_of, p_max, read_controls
 from utils.scores.control_rows import CONTENT, LETTER, QUANTITIES
 from utils.scores.score_report import selection
+from utils.scores.tables import of_a_try
 from utils.scores.tuned import Tuned, read_tuned
 from utils.stats import Estimate
 from utils.sweeps.control_sweep import ControlSweep
@@ -77,6 +78,7 @@ def controls_report(
     notes += [f"draws: {', '.join(drawn)}"] if drawn else []
     header = ["vector", "at", "effect [95 %]", "letter", "KL", "p random", "p shuffled", "p max"]
     title = f"content effect at layer, {unit}; of controls median [2.5-97.5 %]"
+    title += of_a_try(variant)
     notes += corrected(found, unit)
     if max(counts) > 1:
         notes += selection("effect", counts)
