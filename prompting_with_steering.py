@@ -19,8 +19,8 @@ Full:   ./prompting_with_steering.py --type ab --layers 0-29 --doses -0.2 0 0.2
 Quick:  ./prompting_with_steering.py --type ab --layers 12 --multipliers -1 0 1 \\
             --behaviors sycophancy --limit 8
 
---controls asks whether an effect is more than chance and letters: what vectors of the same length
-do in its place, with every question in both orders of its choices.
+--controls asks whether an effect is more than chance and letters: what other vectors do in its
+place, with every question in both orders of its choices.
 
 Reads   <datasets_dir>/test/<behavior>/test_dataset_ab.json, test_dataset_open_ended.json, ...
         <artifacts_dir>/normalized_vectors/<behavior>/vec_layer_<L>_<model>.pt

@@ -15,7 +15,8 @@ Damage  kl          KL(unsteered || steered) of the next token on neutral prompt
         loops       different 3-grams of those answers in parts of the unsteered, at least (0.8)
 The last three are measured on at most 20 cells, on the Pareto front of effect and kl or beside it.
 Chosen is the largest effect within all budgets, or, within one standard error of it, the least
-rollout_kl. If nothing keeps the budgets, or the effect's interval holds 0: do not steer (status 1).
+rollout_kl. Only effects that are sure count: p <= 0.05 with all cells counted in that were tried.
+If there is none, or none keeps the budgets: do not steer (status 1).
 
 Full:   ./tune.py --behaviors sycophancy refusal
 Quick:  ./tune.py --behaviors refusal --layers 10-14 --doses 0.1 0.2 0.4 --budget kl=0.3

@@ -13,6 +13,7 @@ from utils.permutation import (
     holm,
     p_of_largest,
     p_of_questions,
+    p_of_surest_change,
     p_value,
 )
 
@@ -75,3 +76,31 @@ def test_holm_is_that_of_the_definition() -> None:
     assert holm(values) == pytest.approx([0.03, None, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_the_surest_of_many_changes_is_rarely_sure_by_chance_and_a_planted_one_is_found() -> None:
+    generator = np.random.default_rng(3)
+    alone, counted = 0, 0
+    for _ in range(100):
+        shared = generator.normal(size=(6, 40))
+        changes = np.repeat(shared, 5, axis=0) + 0.3 * generator.normal(size=(30, 40))
+        found = p_of_surest_change(changes)
+        counted += found.min() <= 0.05
+        t = changes.mean(1) / (changes.std(1, ddof=1) / 40**0.5)
+        alone += np.abs(t).max() > 2.02
+        planted = changes.copy()
+        planted[7] += 1.0
+        assert p_of_surest_change(planted)[7] <= 0.05
+    assert alone > 20 and counted <= 11, "0.05 of 100 runs, and chance"
+
+
+def test_one_row_of_changes_has_the_p_of_questions_and_length_does_not_matter() -> None:
+    generator = np.random.default_rng(4)
+    for shift in (0.0, 0.2, 0.5):
+        changes = generator.normal(shift, 1, size=30)
+        rows = np.stack([changes, 1e-6 * changes, np.zeros(30)])
+        one, small, still = p_of_surest_change(rows)
+        assert one == small == pytest.approx(p_of_questions(changes), abs=0.02)
+        assert still == 1
+    assert p_of_surest_change(np.empty((0, 5))).shape == (0,)
+    assert p_of_surest_change(np.zeros((2, 5))).tolist() == [1, 1]

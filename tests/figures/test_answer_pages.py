@@ -177,3 +177,28 @@ def test_a_sweeps_table_shows_changes_layer_by_layer_in_80_columns(
         assert float(last) == pytest.approx(change, abs=1e-3 if not unsteered else 1e-4)
         assert (base == "0.400") == unsteered
     assert ("scores, not changes" in text) == (not unsteered)
+
+
+def test_behaviours_with_strengths_of_their_own_have_them_in_their_rows(tmp_path: Path) -> None:
+    paths, sweeps = Paths(tmp_path, tmp_path), []
+    for behavior, size in (("refusal", 0.2), ("sycophancy", 0.4)):
+        sweep = Sweep(behavior, [(3, s) for s in (-size, 0.0, size)])
+        for _, strength in sweep.cells:
+            p = 0.4 + strength / 4
+            answer = {"answer_matching_behavior": "(A)", "answer_not_matching_behavior": "(B)"}
+            rows = [{"question": "?", **answer, "a_prob": p, "b_prob": 1 - p}]
+            path = sweep.path((3, strength), paths)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(rows))
+        sweeps.append(sweep)
+    lines = changes_table(cast(Any, sweeps), paths).splitlines()
+    assert lines[-2].split() == [
+        "refusal",
+        "3",
+        "\u22120.2,",
+        "+0.2",
+        "0.400",
+        "\u22120.0500",
+        "+0.0500",
+    ]
+    assert lines[-1].split()[2:] == ["\u22120.4,", "+0.4", "0.400", "\u22120.1000", "+0.1000"]

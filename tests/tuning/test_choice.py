@@ -32,11 +32,12 @@ def cell(
     *,
     strength: float = 0.1,
     low: float = 0.01,
+    p: float = 0.001,
     **damages: float,
 ) -> TunedCell:
     found = {"kl": kl, "letters": 1.0} | damages
     estimate = Estimate(effect, low, effect + 1, 30)
-    return TunedCell(layer, strength, 1.0, strength, estimate, 0.1, estimate, found)
+    return TunedCell(layer, strength, 1.0, strength, estimate, 0.1, estimate, found, p)
 
 
 def closer(one: TunedCell, **damages: float) -> TunedCell:
@@ -130,3 +131,10 @@ def test_a_closer_look_goes_to_the_front_and_its_neighbours_and_no_further() -> 
     assert second_stage(cells, Rules(Budgets.of([("kl", 0.0)]), 8)) == []
     many = [replace(c, effect=replace(c.effect, mean=c.kl)) for c in cells]
     assert len(second_stage(many, RULES)) <= 20
+
+
+def test_an_effect_that_is_not_sure_with_all_cells_counted_in_is_not_chosen() -> None:
+    doubtful, sure = closer(cell(1, 2.0, 0.05, p=0.2)), closer(cell(2, 1.0, 0.05, p=0.05))
+    assert choose([doubtful], RULES) is None and second_stage([doubtful], RULES) == []
+    assert choose([doubtful, sure], RULES) == sure
+    assert choose([replace(sure, p=None)], RULES) is None

@@ -6,9 +6,13 @@ import pytest
 import torch
 
 from utils.errors import UserError
+from utils.permutation import p_value
+from utils.vectors.control_names import drawn
 from utils.vectors.controls import (
+    Differences,
     couples,
     letter_control,
+    named_controls,
     random_controls,
     scaled,
     shuffled_controls,
@@ -77,6 +81,25 @@ def test_the_letter_vector_is_the_letters_difference() -> None:
     differences, content, letter = planted(letters)
     signs = torch.tensor([1.0, -1.0] * 8).double()
     assert torch.allclose(letter_control(differences, letters), letter + (signs @ content) / 16)
+
+
+def test_named_controls_have_the_vectors_length_but_the_shuffled_have_their_own() -> None:
+    letters = ["A", "B"] * 50
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randn(100, WIDTH, generator=generator).double()
+    rows[:, 0] += 20
+    names = ["random:0", *drawn("shuffled", 99), "letter", "other:bold"]
+    pairs = Differences(rows, letters)
+    others = {"bold": torch.full((WIDTH,), 7.0)}
+    found = named_controls(names, "calm", 3, WIDTH, seed=0, pairs=pairs, others=others)
+    lengths = found.norm(dim=1)
+    assert torch.allclose(lengths[[0, -2, -1]], torch.ones(3).double())
+    made = shuffled_controls("calm", rows, letters, draws=99)
+    assert torch.allclose(found[1:100] * rows.mean(0).norm(), made)
+    # pairs that agree: drawn out to its length, every draw would be the vector or its opposite
+    likeness = torch.cosine_similarity(found[1:100], rows.mean(0)[None]).abs()
+    assert likeness.median() > 0.9
+    assert p_value(1.0, (found[1:100] @ rows.mean(0) / rows.mean(0).norm()).numpy()) == 0.01
 
 
 def test_letters_all_alike_cannot_be_turned_and_are_told() -> None:

@@ -41,7 +41,7 @@ def add_control_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=control_names.KINDS,
         metavar="KIND",
-        help="with --type ab: also what vectors of the same length do, in both orders of the "
+        help="with --type ab: also what other vectors do in its place, in both orders of the "
         "choices: random directions, shuffled labels of the contrast pairs, the letter direction, "
         "others (the other behaviours' vectors)",
     )
@@ -229,6 +229,8 @@ class _Plan:
         found["controls"] = " ".join(self.kinds)
         if set(self.kinds) & set(control_names.DRAWN):
             found |= {"draws": self.draws, "seed": self.seed}
+        if "shuffled" in self.kinds:
+            found["shuffled"] = "at their own length"
         if set(self.kinds) & set(control_names.FROM_PAIRS):
             behavior = self.sweep.behavior
             files = {s: self.paths.activations(behavior, s, made_at, self.label) for s in SIGNS}
@@ -239,7 +241,7 @@ class _Plan:
         return found
 
     def rows(self, layer: int) -> Tensor:
-        """The controls at a layer, of length 1; shape (controls, width).
+        """The controls at a layer, in lengths of its vector; shape (controls, width).
 
         Raises:
             UserError: activations that are damaged, or of other pairs than the vector.

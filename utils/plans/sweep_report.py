@@ -26,38 +26,42 @@ def changes_table(sweeps: Sequence[Sweep], paths: Paths) -> str:
     the choices also the change of the content effect, in logits.
     """
     read = {sweep.behavior: read_cells(sweep, paths) for sweep in sweeps}
-    scores = [(s.behavior, mean_scores(s, read[s.behavior], paths)) for s in sweeps]
-    strengths = extremes(sorted({s for _, found in scores for _, s in found}))
-    rows = [
-        (behavior, layer, found)
-        for behavior, found in scores
-        for layer in sorted({n for n, _ in found})
-    ]
+    scores = {s.behavior: mean_scores(s, read[s.behavior], paths) for s in sweeps}
+    shown = {
+        behavior: extremes(sorted({s for _, s in found})) for behavior, found in scores.items()
+    }
+    rows = [(b, layer) for b, found in scores.items() for layer in sorted({n for n, _ in found})]
     if not rows:
         return ""
     notes = []
-    if len(rows) > MOST_ROWS and strengths:
-        rows = [row for row in rows if row[1] in _best(row[2], strengths)]
-        count = max(len({n for n, _ in found}) for _, found in scores)
-        notes.append(
-            f"(the {BEST} of {count} layers that change most on these same questions;\n"
-            "./plot_results.py has all)"
-        )
-    lacking = [(n, 0.0) not in found for _, n, found in rows]
-    if strengths and any(lacking):
+    if len(rows) > MOST_ROWS and any(shown.values()):
+        rows = [(b, layer) for b, layer in rows if layer in _best(scores[b], shown[b])]
+        notes.append(f"(the {BEST} layers of each that change most; ./plot_results.py has all)")
+    if any(shown[b] and (layer, 0.0) not in scores[b] for b, layer in rows):
         notes.append("(scores, not changes, where there is no result at 0 to compare with)")
     unit, test = sweeps[0].variant.unit, sweeps[0].test
-    header = ["behaviour", "layer", "unsteered", *(f"{unit} {signed(s)}" for s in strengths)]
+    header = ["behaviour", "layer", "unsteered"]
     cells = [
-        [behavior, str(layer), *_row(found, layer, strengths)] for behavior, layer, found in rows
+        [behavior, str(layer), _unsteered(scores[behavior], layer)] for behavior, layer in rows
     ]
+    if len({tuple(strengths) for strengths in shown.values()}) > 1:
+        # each behaviour's own, as tune.py has chosen them
+        header.insert(2, f"{unit}s")
+        for row, (behavior, _) in zip(cells, rows, strict=True):
+            row.insert(2, ", ".join(map(signed, shown[behavior])) or "-")
+        places = ["lowest", "highest"][: max(map(len, shown.values()))]
+    else:
+        places = [f"{unit} {signed(s)}" for s in shown[rows[0][0]]]
+    header += places
+    for row, (behavior, layer) in zip(cells, rows, strict=True):
+        row += _changes(scores[behavior], layer, shown[behavior], len(places))
     title = f"mean {test.score_name} and its change"
     table = plain_table(header, cells, title=title)
     if sweeps[0].variant.both_orders:
         contents = {s.behavior: mean_contents(s, read[s.behavior]) for s in sweeps}
-        for row, (behavior, layer, _) in zip(cells, rows, strict=True):
-            row += _changes(contents[behavior], layer, strengths)
-        header += [f"content {signed(s)}" for s in strengths]
+        for row, (behavior, layer) in zip(cells, rows, strict=True):
+            row += _changes(contents[behavior], layer, shown[behavior], len(places))
+        header += [f"content {place.removeprefix(f'{unit} ')}" for place in places]
         wider = plain_table(header, cells, title=f"{title}; content: the same in logits")
         fits = all(len(line) <= WIDTH for line in wider.splitlines())
         table = wider if fits else table
@@ -99,12 +103,15 @@ def _best(found: Mapping[Cell, float], strengths: Sequence[float]) -> list[int]:
     return sorted({n for n, _ in found}, key=effect, reverse=True)[:BEST]
 
 
-def _row(found: Mapping[Cell, float], layer: int, strengths: Sequence[float]) -> list[str]:
+def _unsteered(found: Mapping[Cell, float], layer: int) -> str:
     base = found.get((layer, 0.0))
-    return ["-" if base is None else f"{base:.3f}", *_changes(found, layer, strengths)]
+    return "-" if base is None else f"{base:.3f}"
 
 
-def _changes(found: Mapping[Cell, float], layer: int, strengths: Sequence[float]) -> list[str]:
+def _changes(
+    found: Mapping[Cell, float], layer: int, strengths: Sequence[float], columns: int
+) -> list[str]:
+    """Changes at these strengths, of which there may be fewer than columns."""
     base = found.get((layer, 0.0))
     texts = []
     for strength in strengths:
@@ -115,4 +122,4 @@ def _changes(found: Mapping[Cell, float], layer: int, strengths: Sequence[float]
             texts.append(f"{value:.3f}")
         else:
             texts.append(signed(value - base, "+.4f"))
-    return texts
+    return texts + ["-"] * (columns - len(texts))

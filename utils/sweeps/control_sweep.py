@@ -1,4 +1,4 @@
-"""A sweep's controls: what vectors of the same length do in the places of its own.
+"""A sweep's controls: what other vectors do in the places of its own.
 
 Every question is asked in both orders of its choices, under the sweep's vector and under each
 control, all in one run of the grid. Its prompts are journalled like those of any sweep. Layers go
@@ -45,7 +45,7 @@ class ControlSweep:
         exchanged: prompts in the other order of the choices, of the questions that have one.
         names: of the controls at each layer, in order.
         inputs: what the controls of a layer depend on beside the sweep's own inputs.
-        make: gives the controls of a layer, of length 1, shape (controls, width).
+        make: gives the controls of a layer, in lengths of its vector, shape (controls, width).
         content: gives what is written of a cell. Takes P(A) and P(B) of all prompts, those of
             ``exchanged`` last, unsteered (shape (prompts, 2)) and under the vector and every
             control (shape (prompts, 1 + controls, 2)), and the names of the controls.
@@ -189,7 +189,7 @@ class ControlSweep:
             journal.append(batch, [_parted(row, [1, *map(len, steers)]) for row in values])
 
     def _steers(self, cell: Cell) -> list[Steer]:
-        """The vector's and each control's, of one length."""
+        """The vector's and each control's."""
         from utils.steering.one_pass import Steer
 
         layer = cell[0]

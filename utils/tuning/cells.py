@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.files.names import Cell
+from utils.files.names import DOSE, Cell
 from utils.scores.order_effects import order_effects
 from utils.stats import Estimate, matching_share, mean_of_changes
 from utils.steering.one_pass import Steer
@@ -33,6 +33,8 @@ class TunedCell:
         effect: change of the content logit difference, see :func:`effects`; NaN where the model
             breaks.
         error: standard error of the effect over questions.
+        p: of the effect if nothing moved, all cells among which it was found counted in; ``None``
+            where a cell was not chosen among others.
         score: the same change of the behaviour score.
         damages: kind of damage -> how much; ``None`` where it was not measured.
     """
@@ -45,6 +47,7 @@ class TunedCell:
     error: float
     score: Estimate
     damages: Mapping[str, float | None] = field(default_factory=dict)
+    p: float | None = None
 
     @property
     def cell(self) -> Cell:
@@ -66,6 +69,7 @@ class TunedCell:
         """For JSON; what is not a number is ``None``."""
         place = {"layer": self.layer, "multiplier": self.multiplier, "dose": self.dose}
         found = place | {"effect": estimate(self.effect), "score": estimate(self.score)}
+        found |= {} if self.p is None else {"p": self.p}
         return found | {name: finite(damage) for name, damage in self.damages.items()}
 
 
@@ -155,11 +159,22 @@ class Answered:
         return float(self.of(cell).sum(axis=-1).mean())
 
 
+def content_changes(answered: Answered, cell: Cell, signed: Signed) -> Floats:
+    """Change of the content logit difference of each question in one cell, (questions,)."""
+    places = _places(cell, signed)
+    return signed.change({sign: answered.content(place) for sign, place in places.items()})
+
+
+def _places(cell: Cell, signed: Signed) -> dict[int, Cell]:
+    """Sign -> the cell as it is steered; 0: unsteered."""
+    layer, strength = cell
+    return {0: (0, 0.0)} | {sign: (layer, sign * strength) for sign in signed.signs}
+
+
 def effects(answered: Answered, cell: Cell, signed: Signed) -> tuple[Estimate, float, Estimate]:
     """Change of content with its standard error, and change of the score, in one cell."""
-    layer, strength = cell
-    places = {0: (0, 0.0)} | {sign: (layer, sign * strength) for sign in signed.signs}
-    content = signed.change({sign: answered.content(place) for sign, place in places.items()})
+    content = content_changes(answered, cell, signed)
+    places = _places(cell, signed)
     scores = signed.change({sign: answered.scores(place) for sign, place in places.items()})
     error = float(content.std(ddof=1) / np.sqrt(len(content))) if len(content) > 1 else math.inf
     return mean_of_changes(content, None), error, mean_of_changes(scores, 1.0)
@@ -192,9 +207,9 @@ def measured(
         LETTERS: worst([answered.letters(p) / unsteered for p in places], least=True),
     }
     multiplier = vector.multiplier(strength, unit)
-    return TunedCell(
-        layer, strength, multiplier, vector.dose(multiplier), effect, error, score, damages
-    )
+    # a dose that was asked for stays that number: files are named after it
+    dose = strength if unit == DOSE else vector.dose(multiplier)
+    return TunedCell(layer, strength, multiplier, dose, effect, error, score, damages)
 
 
 def worst(found: Sequence[float], *, least: bool = False) -> float:

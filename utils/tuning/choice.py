@@ -12,6 +12,7 @@ from utils.tuning.cells import TunedCell
 
 MOST_SECOND, NEAREST = 20, 3
 LATE_SHARE = 0.2
+ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,12 @@ class Rules:
         return cell.layer < self.first_late and not cell.broken
 
     def sure(self, cell: TunedCell) -> bool:
-        """Whether a cell could be chosen and has an effect whose interval lies above 0."""
-        return self.may(cell) and cell.effect.has_interval and cell.effect.low > 0
+        """Whether a cell could be chosen and its effect lies above 0, all cells counted in.
+
+        Each cell's own interval would not do: of 100 cells without any effect some lie above 0.
+        """
+        above = self.may(cell) and cell.effect.has_interval and cell.effect.low > 0
+        return above and cell.p is not None and cell.p <= ALPHA
 
     def keeps(self, cell: TunedCell) -> bool:
         """Whether a cell may be chosen, by all that was measured of it."""
@@ -85,7 +90,7 @@ def second_stage(cells: Sequence[TunedCell], rules: Rules) -> list[TunedCell]:
 def choose(cells: Sequence[TunedCell], rules: Rules) -> TunedCell | None:
     """The cell to steer at, of those that both stages have measured; ``None``: do not steer.
 
-    The largest effect, if its interval lies above 0; and of those within one standard error of it
+    The largest of the effects that are sure; and of those within one standard error of it
     the least damage along answers (one-standard-error rule: Breiman et al. 1984).
     """
     sure = [cell for cell in cells if rules.keeps(cell) and rules.sure(cell)]

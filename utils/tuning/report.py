@@ -13,7 +13,7 @@ from utils.text.number_tables import tab_separated, tabular, tex_interval, tex_t
 from utils.text.numbers import formatted, signed, with_interval
 from utils.tuning.budgets import KINDS, KL
 from utils.tuning.cells import TunedCell, estimate
-from utils.tuning.choice import Rules, front, nearest, would_need
+from utils.tuning.choice import ALPHA, Rules, front, nearest, would_need
 from utils.tuning.stages import Level
 
 
@@ -125,7 +125,19 @@ def _tested(tested: Tested) -> dict[str, Any]:
     return tested.cell.recorded() | more
 
 
-HEADER = ["layer", MULTIPLIER, DOSE, "effect", "low95", "high95", "n", "score", *KINDS, "verdict"]
+HEADER = [
+    "layer",
+    MULTIPLIER,
+    DOSE,
+    "effect",
+    "low95",
+    "high95",
+    "n",
+    "p",
+    "score",
+    *KINDS,
+    "verdict",
+]
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -155,6 +167,7 @@ def cell_row(choice: Choice, cell: TunedCell, digits: int = 6) -> list[str]:
         str(cell.layer),
         *(number(x, digits) for x in found),
         str(effect.n),
+        number(cell.p, digits),
         number(cell.score.mean, digits),
         *(number(x, digits) for x in damages),
         verdict(choice, cell),
@@ -217,7 +230,8 @@ def said(choice: Choice) -> tuple[list[str], list[list[str]], list[str]]:
             if (need := would_need(cell, choice.rules))
         ]
         if not any(map(choice.rules.sure, choice.cells)):
-            lines.append("no cell has an effect whose interval lies above 0")
+            count = sum(map(choice.rules.may, choice.cells))
+            lines.append(f"no cell has an effect above 0 that is sure, {count} cells counted in")
         elif any(choice.rules.keeps(c) and choice.rules.sure(c) for c in choice.cells):
             lines.append("cells of less effect were not looked at closely; give smaller strengths")
     lines += [choice.said] if choice.said else []
@@ -228,6 +242,7 @@ def said(choice: Choice) -> tuple[list[str], list[list[str]], list[str]]:
         ["layer", "", *(str(cell.layer) for _, cell in columns)],
         [choice.unit, "", *(f"{cell.strength:g}" for _, cell in columns)],
         ["effect [95 %]", "above 0", *(with_interval(cell.effect, "+.3g") for _, cell in columns)],
+        ["p, cells counted", f"<= {ALPHA:g}", *(number(cell.p, 3) for _, cell in columns)],
         ["score", "", *(formatted(cell.score.mean, "+.3f") for _, cell in columns)],
     ]
     for name, kind in KINDS.items():

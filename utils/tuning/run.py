@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from utils.files.artifacts import save
 from utils.files.json_files import json_bytes
 from utils.files.names import Cell
-from utils.tuning.cells import Signed, TunedCell
+from utils.permutation import p_of_surest_change
+from utils.tuning.cells import Answered, Signed, TunedCell, content_changes
 from utils.tuning.choice import Rules, choose, second_stage
 from utils.tuning.material import Material, load_test
 from utils.tuning.measuring import Bench
@@ -53,7 +56,8 @@ def make_choice(job: Job, bench: Bench, rules: Rules, material: Material) -> Cho
     signed = Signed(job.direction)
     work = Work(bench, job.learnt, signed, job.unit)
     grid: list[Cell] = [(layer, strength) for layer in job.learnt for strength in job.strengths]
-    cells, _ = first_stage(work, job.ground, grid)
+    cells, answered = first_stage(work, job.ground, grid)
+    cells = counted_in(cells, answered, signed, rules)
     closer = measure_closer(work, job.ground, second_stage(cells, rules))
     chosen = choose(closer, rules)
     looked_at = {cell.cell: cell for cell in closer}
@@ -75,6 +79,17 @@ def make_choice(job: Job, bench: Bench, rules: Rules, material: Material) -> Cho
         return choice
     tested = _test(job, Work(bench, job.whole, signed, job.unit), chosen, material)
     return replace(choice, tested=tested)
+
+
+def counted_in(
+    cells: Sequence[TunedCell], answered: Answered, signed: Signed, rules: Rules
+) -> list[TunedCell]:
+    """The cells with p of their effects, all those counted in that could be chosen."""
+    family = [cell for cell in cells if rules.may(cell)]
+    changes = [content_changes(answered, cell.cell, signed) for cell in family]
+    ps = p_of_surest_change(np.array(changes).reshape(len(family), -1))
+    of = {cell.cell: float(p) for cell, p in zip(family, ps, strict=True)}
+    return [replace(cell, p=of.get(cell.cell)) for cell in cells]
 
 
 def _test(job: Job, work: Work, chosen: TunedCell, material: Material) -> Tested:
