@@ -145,10 +145,10 @@ def report(args: argparse.Namespace, plans: Sequence[Plan]) -> str:
 
     parts = []
     for each in plans:
-        parts.append(score_report(each.test, each.subjects, each.base.unit))
+        parts.append(score_report(each.test, each.subjects, each.base))
         parts.append(orders_report(each.subjects))
         if args.summary:
-            parts.append(answers_report(each.test, each.answered, each.base.unit))
+            parts.append(answers_report(each.test, each.answered, each.base))
         for subject in each.subjects:
             beyond = subject.tables[0].beyond_ab
             if beyond and not args.without_beyond_ab:

@@ -97,68 +97,66 @@ def completion(answer: Answer, model: str) -> bytes:
     return json.dumps(whole | {"choices": [choice]}).encode()
 
 
-def _handler(server: JudgeServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Handler(BaseHTTPRequestHandler):
+    judge: JudgeServer
+    protocol_version = "HTTP/1.1"
 
-        def log_message(self, *_args: object) -> None:
-            pass
+    def log_message(self, *_args: object) -> None:
+        pass
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked = server.enter(body, {k.lower(): v for k, v in self.headers.items()})
-            left = False
-            try:
-                answer = server.script(asked)
-                time.sleep(answer.delay)
-                # Before the answer is sent: its receiver may come back at once.
-                server.leave()
-                left = True
-                self._send(asked, answer)
-            except OSError:
-                self.close_connection = True
-            finally:
-                if not left:
-                    server.leave()
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        asked = self.judge.enter(body, {k.lower(): v for k, v in self.headers.items()})
+        left = False
+        try:
+            answer = self.judge.script(asked)
+            time.sleep(answer.delay)
+            # Before the answer is sent: its receiver may come back at once.
+            self.judge.leave()
+            left = True
+            self._send(asked, answer)
+        except OSError:
+            self.close_connection = True
+        finally:
+            if not left:
+                self.judge.leave()
 
-        def _send(self, asked: Asked, answer: Answer) -> None:
-            if answer.drop:
-                self.close_connection = True
-                self.connection.close()
-                return
-            if self.path != "/v1/chat/completions":
-                answer = error(404, "no such path")
-            plain = answer.body is None
-            content = answer.body or b""
-            if plain:
-                content = completion(answer, asked.body["model"])
-            self.send_response(answer.status)
-            self.send_header("Content-Type", "application/json")
-            length = answer.endless or len(content)
-            self.send_header("Content-Length", str(length))
-            for name, value in answer.headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if answer.status == 200 and plain:
-                server.answered.append(asked.prompt)
-            if answer.endless:
-                self._send_endlessly(content, answer.endless)
-                return
-            if answer.drip:
-                for byte in content:
-                    self.wfile.write(bytes([byte]))
-                    time.sleep(answer.drip)
-                return
-            self.wfile.write(content)
+    def _send(self, asked: Asked, answer: Answer) -> None:
+        if answer.drop:
+            self.close_connection = True
+            self.connection.close()
+            return
+        if self.path != "/v1/chat/completions":
+            answer = error(404, "no such path")
+        plain = answer.body is None
+        content = answer.body or b""
+        if plain:
+            content = completion(answer, asked.body["model"])
+        self.send_response(answer.status)
+        self.send_header("Content-Type", "application/json")
+        length = answer.endless or len(content)
+        self.send_header("Content-Length", str(length))
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if answer.status == 200 and plain:
+            self.judge.answered.append(asked.prompt)
+        if answer.endless:
+            self._send_endlessly(content, answer.endless)
+            return
+        if answer.drip:
+            for byte in content:
+                self.wfile.write(bytes([byte]))
+                time.sleep(answer.drip)
+            return
+        self.wfile.write(content)
 
-        def _send_endlessly(self, content: bytes, length: int) -> None:
-            block = content + b" " * (16384 - len(content))
-            for _ in range(length // len(block)):
-                self.wfile.write(block)
-                server.endless_bytes += len(block)
-                block = b" " * len(block)
-
-    return Handler
+    def _send_endlessly(self, content: bytes, length: int) -> None:
+        block = content + b" " * (16384 - len(content))
+        for _ in range(length // len(block)):
+            self.wfile.write(block)
+            self.judge.endless_bytes += len(block)
+            block = b" " * len(block)
 
 
 class _Server(ThreadingHTTPServer):
@@ -172,7 +170,7 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def serve() -> Iterator[JudgeServer]:
     judge = JudgeServer()
-    server = _Server(("127.0.0.1", 0), _handler(judge))
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"judge": judge}))
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     judge.url = f"http://127.0.0.1:{server.server_port}/v1"

@@ -32,6 +32,8 @@ _LOCAL_COUNT = ("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRAN
 # Ranks wait for one another's whole shares; a rank that dies is noticed at once all the same.
 PATIENCE = timedelta(days=14)
 
+_at_work = False
+
 
 def _first_number(names: Sequence[str], default: int) -> int:
     return next((int(os.environ[name]) for name in names if os.environ.get(name)), default)
@@ -67,7 +69,13 @@ def speaks() -> bool:
 
     Once work has begun an error is a rank's own, and every rank shows its own.
     """
-    return rank_count() == 1 or local_rank() == 0 or Ranks.at_work
+    return rank_count() == 1 or local_rank() == 0 or _at_work
+
+
+def work_begins() -> None:
+    """Say that the ranks are connected: from here on each shows its own errors."""
+    global _at_work
+    _at_work = True
 
 
 def quiet_all_but_main() -> None:
@@ -95,15 +103,13 @@ class Ranks:
         count: how many there are; 1 without a launcher.
     """
 
-    at_work = False
-
     def __init__(self) -> None:
         self.index, self.count = rank(), rank_count()
         if self.count > 1:
             from accelerate import PartialState
 
             PartialState(cpu=True, timeout=PATIENCE)
-            Ranks.at_work = True
+            work_begins()
 
     @property
     def is_main(self) -> bool:

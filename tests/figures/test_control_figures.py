@@ -102,7 +102,6 @@ def test_a_cell_that_tune_has_measured_shows_its_divergence_and_every_row_its_do
     for layer in (1, 2):
         assert desk.plot("--controls", "--doses", -0.2, 0.2, "--layers", layer) == 0
         lines = capsys.readouterr().out.splitlines()
-        (header,) = [line for line in lines if "effect [95 %]" in line]
         (row,) = [line for line in lines if line.startswith("calm ")]
         cells[layer] = " KL" in header and row.split()[5]
     assert cells == {1: "0.06", 2: False}, "of another vector nothing is known"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from conftest import write_json
 from result_desk import MODEL, Desk, choice
 
 from utils.errors import UserError
-from utils.files.names import Variant
+from utils.files.names import ResultName, Variant
 from utils.scores.tuned import read_tuned
 
 
@@ -62,3 +64,14 @@ def test_choices_are_for_plain_runs_and_must_be_whole(desk: Desk) -> None:
     write_json(path, {"chosen": None})
     with pytest.raises(UserError, match=r"is not a choice that \./tune\.py wrote"):
         read_tuned(["calm"], Variant("ab", model=MODEL), MODEL, desk.paths)
+
+
+def test_tables_of_a_try_say_so(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert desk.plot() == 0
+    assert "of a try" not in capsys.readouterr().out
+    for strength in (-1.0, 0.0, 1.0):
+        name = ResultName(1, strength, "calm", Variant("ab", model=MODEL))
+        tried = replace(name, variant=replace(name.variant, limit=6))
+        shutil.copy(desk.paths.result(name), desk.paths.result(tried))
+    assert desk.plot("--limit", 6) == 0
+    assert "by multiplier (of a try)\n" in capsys.readouterr().out

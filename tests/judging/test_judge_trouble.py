@@ -101,8 +101,9 @@ def test_without_retry_after_the_pauses_grow(
     times = [asked.at for asked in server.asked]
     pauses = [later - sooner for sooner, later in pairwise(times)]
     assert len(pauses) == 3
+    # each half drawn, half sure; the sure half of the third is more than all of a pause that stays
     for n, pause in enumerate(pauses):
-        assert 0.04 * 2**n <= pause < 0.08 * 2**n + 0.15
+        assert pause >= 0.04 * 2**n
 
 
 # --- trouble that stays

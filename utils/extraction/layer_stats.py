@@ -87,9 +87,11 @@ def stats_table(stats: Mapping[int, LayerStats], pairs: int) -> str:
         rows.append([str(layer), *lengths, agreement, half, f"{s.largest_share:.2f}", ratio])
     lines = [plain_table(header, rows, align="r" * len(header))]
     lines.append(
-        "H: median length of the residual stream where it is steered; agreement: cosine of the "
-        f"pairs with the vector, letters taken out (chance: {pairs**-0.5:.2f}); half: cosine with "
-        "the vector from half as many pairs (chance: 0.71; near 1: more pairs would change little)"
+        "H: median length of the residual stream where it is steered\n"
+        "agreement: cosine of the pairs with the vector, letters taken out "
+        f"(chance: {pairs**-0.5:.2f})\n"
+        "half: cosine with the vector from half as many pairs (chance: 0.71; near 1:\n"
+        "more pairs would change little)"
     )
     lines += [f"warning: layer {n}: {text}" for n, s in stats.items() for text in s.warnings()]
     return "\n".join(lines)

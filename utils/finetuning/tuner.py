@@ -26,7 +26,7 @@ from utils.blocks.padding import left_padded
 from utils.blocks.vocabulary import letter_probabilities
 from utils.errors import UserError
 from utils.prompts.format import LetterPrompt
-from utils.ranks import PATIENCE, Ranks, local_rank, rank, rank_count
+from utils.ranks import PATIENCE, local_rank, rank, rank_count, work_begins
 
 _TEST_ROWS = 8
 
@@ -155,7 +155,7 @@ def start_processes(device: torch.device, mixed: str) -> Accelerator:
         )
     except ValueError as error:
         raise UserError(f"--dtype or --device {device}: {error}") from error
-    Ranks.at_work = True
+    work_begins()
     if accelerator.num_processes != rank_count():
         raise UserError(
             f"accelerate sees {accelerator.num_processes} processes, the launcher started "

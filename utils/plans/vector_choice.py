@@ -100,15 +100,13 @@ def load_vectors(
         UserError: a vector is missing, damaged, of another width or of other weights, or its dose
             is asked for and H of the layer is not known; names the command.
     """
-    source_layers = range(999 if shape.layers is None else shape.layers)
-    if args.override_vector is not None and args.override_vector not in source_layers:
-        raise UserError(
-            f"--override_vector {args.override_vector}: {choice.label} has no such layer"
-        )
+    own = args.override_vector
+    if own is not None and (own < 0 or (shape.layers is not None and own >= shape.layers)):
+        raise UserError(f"--override_vector {own}: {choice.label} has no such layer")
     label = vectors_label(args, behavior, choice, paths)
     read = {}
     for layer in layers:
-        source = layer if args.override_vector is None else args.override_vector
+        source = layer if own is None else own
         made_by = _command(args, behavior, source, label, paths)
         read[layer] = SteeringVector.read(
             paths, behavior, source, label, made_by=made_by, width=shape.width

@@ -13,6 +13,7 @@ from utils.permutation import FEWEST_DRAWS, holm
 from utils.scores.control_effects import Controls, Effect, effects_of, p_max, read_controls
 from utils.scores.control_rows import CONTENT, LETTER, QUANTITIES
 from utils.scores.score_report import selection
+from utils.scores.tables import of_a_try
 from utils.scores.tuned import Tuned, read_tuned
 from utils.stats import Estimate
 from utils.sweeps.control_sweep import ControlSweep
@@ -76,6 +77,7 @@ def controls_report(
     drawn = [f"{_draws(every, kind)} {kind}" for kind in DRAWN if _draws(every, kind)]
     notes += [f"draws: {', '.join(drawn)}"] if drawn else []
     title, header, rows = _narrow(rows, unit)
+    title += of_a_try(variant)
     notes += corrected(found, unit)
     if max(counts) > 1:
         notes += selection("effect", counts)

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from utils.data.kinds_of_test import Test
+from utils.files.names import Variant
 from utils.scores.subjects import Subject
 from utils.scores.summary import shares_of_answers
-from utils.scores.tables import extremes
+from utils.scores.tables import extremes, of_a_try
 from utils.stats import Estimate
 from utils.text.numbers import signed, true_minus, with_interval
 from utils.text.terminal_tables import plain_table
 
 
-def score_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
-    """Each behaviour at its best layer, or the one there is: scores, and the change with 95 %."""
+def score_report(test: Test, subjects: Sequence[Subject], base: Variant) -> str:
+    """Each behaviour at its best layer, or the one there is: scores, and the change with 95 %.
+
+    Args:
+        test: what was measured.
+        subjects: the behaviours.
+        base: what their results have in common.
+    """
     rows, shown, unscored = [], [], []
     counts = {len(s.tables[0].layers) for s in subjects if s.top is not None}
     for subject in subjects:
@@ -38,7 +45,8 @@ def score_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
     titles = shown[0] if alike else ["lowest", "0", "highest"]
     header = ["behaviour", "layer", *titles, "change [95 %]"]
     rows = [[*row[: 2 + len(titles)], row[-1]] for row in rows]
-    text = plain_table(header, rows, title=f"{test.score_name} by {unit}")
+    title = f"{test.score_name} by {base.unit}{of_a_try(base)}"
+    text = plain_table(header, rows, title=title)
     return "\n".join([text, *unscored, *selection("change", counts)])
 
 
@@ -79,10 +87,11 @@ def orders_report(subjects: Sequence[Subject]) -> str:
         return ""
     header = ["behaviour", "content [95 %]", "letter [95 %]", "letter share", "consistent"]
     title = "change in logits at the same layer; consistent: unsteered, lowest, highest"
+    title += of_a_try(subjects[0].tables[0].variant)
     return plain_table(header, rows, title=title)
 
 
-def answers_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
+def answers_report(test: Test, subjects: Sequence[Subject], base: Variant) -> str:
     """What of open-ended answers needs no judge, a row a behaviour at one layer.
 
     Each column holds the lowest strength, 0 and the highest: the share that ends properly, the
@@ -101,8 +110,8 @@ def answers_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
         cells = [" ".join(each) for each in zip(*(_texts(s) for s in shares), strict=True)]
         named = " ".join(map(signed, shown))
         rows.append([subject.behavior.id, str(layer), named, *cells])
-    header = ["behaviour", "layer", f"{unit}s", "ends %", "loops %", "words"]
-    return plain_table(header, rows)
+    header = ["behaviour", "layer", f"{base.unit}s", "ends %", "loops %", "words"]
+    return plain_table(header, rows, title=f"answers{of_a_try(base)}")
 
 
 def _texts(shares: Mapping[str, float]) -> list[str]:

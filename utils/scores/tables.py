@@ -171,6 +171,11 @@ def model_name(variant: Variant) -> str:
     return f"Llama 2 {variant.model_size}{'' if variant.use_base_model else ' chat'}"
 
 
+def of_a_try(variant: Variant) -> str:
+    """What the title of a table says of results of ``--limit``."""
+    return "" if variant.limit is None else " (of a try)"
+
+
 def variant_label(variant: Variant) -> str:
     """What tells a variant from the plain model, for people."""
     signs = {"pos": "positive prompt", "neg": "negative prompt"}

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import Cache
 
 from llama_wrapper import LlamaWrapper
-from utils.blocks.branches import grouped, length_batches
+from utils.blocks.branches import grouped
 from utils.blocks.padding import left_padded
 from utils.blocks.rotary import stretching
 from utils.blocks.vocabulary import head_in_parts
@@ -97,10 +97,9 @@ class GreedyGrid:
         default = CPU_ROWS if wrapper.device.type == "cpu" else GPU_ROWS
         self.rows = (rows or default) if self.together else 1
         # a batch is counted in rows, and holds prompts of one group, the longest first
-        costs = [(g, len(p.ids)) for g, p in zip(self.groups, prompts, strict=True)]
-        order = length_batches(costs, extra=0, budget=1)
+        order = sorted(range(len(prompts)), key=lambda i: (self.groups[i], -len(prompts[i].ids)))
         size = max(1, self.rows // len(self.steers))
-        self.batches = grouped([i for (i,) in order], size, lambda i: self.groups[i])
+        self.batches = grouped(order, size, lambda i: self.groups[i])
 
     def _groups(self) -> list[tuple[int, int, int]]:
         """For each prompt: regime of its frequencies, tail, and a number of its own if alone.
