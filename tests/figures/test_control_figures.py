@@ -103,6 +103,7 @@ def test_a_cell_that_tune_has_measured_shows_its_divergence_and_every_row_its_do
         assert desk.plot("--controls", "--doses", -0.2, 0.2, "--layers", layer) == 0
         lines = capsys.readouterr().out.splitlines()
         (row,) = [line for line in lines if line.startswith("calm ")]
+        (header,) = [line for line in lines if "effect [95 %]" in line]
         cells[layer] = " KL" in header and row.split()[5]
     assert cells == {1: "0.06", 2: False}, "of another vector nothing is known"
     folder = desk.paths.artifacts / "analysis" / "calm"
