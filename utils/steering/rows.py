@@ -1,0 +1,140 @@
+"""Rows that decode together: each with a length, a vector and a first steered position of its own.
+
+Rows may leave at any step, and others that were read elsewhere may join. The last token of every
+row is at the end of the batch, so a row that joins a longer batch is padded in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from llama_wrapper import LlamaWrapper
+from utils.blocks.vocabulary import head_in_parts
+from utils.steering.row_cache import joined, room_of
+
+
+@dataclass
+class Rows:
+    """Rows of one batch; all tensors are indexed by row.
+
+    Attributes:
+        wrapper: the model.
+        cache: keys and values of what was fed.
+        mask: shape (rows, tokens fed), 0 where a row is padded.
+        position: of the next token of each row, shape (rows,).
+        first: first steered position, shape (rows,).
+        deltas: layer -> what each row adds there, shape (rows, width).
+    """
+
+    wrapper: LlamaWrapper
+    cache: Cache
+    mask: Tensor
+    position: Tensor
+    first: Tensor
+    deltas: dict[int, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row, padding aside."""
+        return int(self.position.max())
+
+    def step(self, ids: Tensor) -> Tensor:
+        """Feed new tokens of every row, shape (rows, new); logits after the last of them."""
+        new = ids.shape[1]
+        positions = self.position[:, None] + torch.arange(new, device=ids.device)
+        logits = self.feed(ids, self.mask.new_ones(ids.shape), positions, keep=1)
+        self.position = self.position + new
+        return logits[:, -1]
+
+    def feed(self, ids: Tensor, mask: Tensor, positions: Tensor, keep: int) -> Tensor:
+        """Feed tokens, padding among them; ``position`` stays the caller's affair.
+
+        Args:
+            ids, mask, positions: shape (rows, new).
+            keep: after how many of the last tokens logits are wanted.
+
+        Returns:
+            Logits, shape (rows, keep, vocabulary).
+        """
+        self.mask = torch.cat([self.mask, mask], dim=1)
+        head = self.wrapper.model.get_output_embeddings()
+        with head_in_parts(head), self.wrapper.steer(self.deltas, self.first):
+            return self.wrapper.logits(
+                input_ids=ids,
+                attention_mask=self.mask,
+                position_ids=positions,
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=keep,
+            )
+
+    def keep(self, order: Tensor) -> None:
+        """Go on with some of the rows, in the order of their numbers (on the CPU)."""
+        self.cache.batch_select_indices(order)
+        there = order.to(self.position.device)
+        self.mask, self.position = self.mask[there], self.position[there]
+        self.first = self.first[there]
+        deltas = {layer: delta[there] for layer, delta in self.deltas.items()}
+        self.deltas = {layer: delta for layer, delta in deltas.items() if bool(delta.any())}
+
+    @property
+    def room(self) -> int:
+        """Steps that the memory taken for keys and values still allows."""
+        return room_of(self.cache) - self.mask.shape[1]
+
+
+def together(parts: Sequence[Rows], more: int) -> Rows:
+    """The rows of several batches as one, with room for more steps.
+
+    Args:
+        parts: batches of one model, which are not to be used any more.
+        more: steps; padding that no row needs any longer is dropped.
+    """
+    longest = max(part.longest for part in parts)
+    masks = [part.mask[:, -longest:] for part in parts]
+    padded = [torch.nn.functional.pad(m, (longest - m.shape[1], 0)) for m in masks]
+    return Rows(
+        parts[0].wrapper,
+        joined([part.cache for part in parts], longest, longest + more),
+        torch.cat(padded),
+        torch.cat([part.position for part in parts]),
+        torch.cat([part.first for part in parts]),
+        _stacked(parts),
+    )
+
+
+def deltas_by_layer(
+    rows: Sequence[Mapping[int, Tensor]], width: int, device: torch.device
+) -> dict[int, Tensor]:
+    """layer -> what each row adds there, shape (rows, width); zero where it adds nothing.
+
+    Args:
+        rows: of each row layer -> what it adds, shape (width,).
+        width: of the residual stream.
+        device: where the tensors go.
+    """
+    found: dict[int, Tensor] = {}
+    for number, deltas in enumerate(rows):
+        for layer, delta in deltas.items():
+            if layer not in found:
+                found[layer] = torch.zeros(len(rows), width)
+            found[layer][number] = delta
+    return {layer: delta.to(device) for layer, delta in found.items()}
+
+
+def _stacked(parts: Sequence[Rows]) -> dict[int, Tensor]:
+    like = {layer: delta for part in parts for layer, delta in part.deltas.items()}
+    return {
+        layer: torch.cat(
+            [p.deltas.get(layer, delta.new_zeros(len(p), delta.shape[1])) for p in parts]
+        )
+        for layer, delta in like.items()
+    }
