@@ -152,25 +152,16 @@ class LlamaWrapper(ChatModel):
                 other weights than this model's; or nobody has measured what a dose is there.
         """
         self.block(layer)
-        own = self.own_vectors(Path(artifacts_dir))
-        vector = own.read(behavior, layer, normalized=normalized, of=override_vector_model)
-        return vector.vector * (1.0 if dose is None else vector.multiplier(dose, DOSE))
-
-    def own_vectors(self, artifacts: Path) -> OwnVectors:
-        """The vectors under this model's name in a folder.
-
-        Raises:
-            UserError: a model made by hand, which has no name.
-        """
         if self.choice is None:
             raise UserError(
                 "a model that was not loaded by name has no vectors of its own: use "
                 "LlamaWrapper.load, or read the file with torch.load"
             )
         template = PromptFormat(self.tokenizer, base=self.base).fingerprint()
-        return OwnVectors(
-            self.choice, self.width, replace(self.origin, template=template), artifacts
-        )
+        origin = replace(self.origin, template=template)
+        own = OwnVectors(self.choice, self.width, origin, Path(artifacts_dir))
+        vector = own.read(behavior, layer, normalized=normalized, of=override_vector_model)
+        return vector.vector * (1.0 if dose is None else vector.multiplier(dose, DOSE))
 
 
 def _chosen(model: str | os.PathLike[str] | None, base: bool) -> ModelChoice:

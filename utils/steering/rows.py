@@ -7,7 +7,7 @@ row is at the end of the batch, so a row that joins a longer batch is padded in 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ class Rows:
         position: of the next token of each row, shape (rows,).
         first: first steered position, shape (rows,).
         deltas: layer -> what each row adds there, shape (rows, width).
+        recorded: layer -> the residual stream at the last token of the last step, what is added
+            contained, shape (rows, width).
     """
 
     wrapper: LlamaWrapper
@@ -37,6 +39,7 @@ class Rows:
     position: Tensor
     first: Tensor
     deltas: dict[int, Tensor]
+    recorded: dict[int, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.position)
@@ -46,28 +49,40 @@ class Rows:
         """Tokens of the longest row, padding aside."""
         return int(self.position.max())
 
-    def step(self, ids: Tensor) -> Tensor:
-        """Feed new tokens of every row, shape (rows, new); logits after the last of them."""
+    def step(self, ids: Tensor, layers: Sequence[int] = ()) -> Tensor:
+        """Feed new tokens of every row.
+
+        Args:
+            ids: shape (rows, new).
+            layers: where to record.
+
+        Returns:
+            Logits after the last of them, shape (rows, vocabulary).
+        """
         new = ids.shape[1]
         positions = self.position[:, None] + torch.arange(new, device=ids.device)
-        logits = self.feed(ids, self.mask.new_ones(ids.shape), positions, keep=1)
+        logits = self.feed(ids, self.mask.new_ones(ids.shape), positions, 1, layers)
         self.position = self.position + new
         return logits[:, -1]
 
-    def feed(self, ids: Tensor, mask: Tensor, positions: Tensor, keep: int) -> Tensor:
+    def feed(
+        self, ids: Tensor, mask: Tensor, positions: Tensor, keep: int, layers: Sequence[int] = ()
+    ) -> Tensor:
         """Feed tokens, padding among them; ``position`` stays the caller's affair.
 
         Args:
             ids, mask, positions: shape (rows, new).
             keep: after how many of the last tokens logits are wanted.
+            layers: where to record.
 
         Returns:
             Logits, shape (rows, keep, vocabulary).
         """
         self.mask = torch.cat([self.mask, mask], dim=1)
         head = self.wrapper.model.get_output_embeddings()
-        with head_in_parts(head), self.wrapper.steer(self.deltas, self.first):
-            return self.wrapper.logits(
+        steered = self.wrapper.steer(self.deltas, self.first)
+        with head_in_parts(head), steered, self.wrapper.record(layers) as kept:
+            logits = self.wrapper.logits(
                 input_ids=ids,
                 attention_mask=self.mask,
                 position_ids=positions,
@@ -75,6 +90,8 @@ class Rows:
                 use_cache=True,
                 logits_to_keep=keep,
             )
+        self.recorded = {layer: hidden[:, -1] for layer, hidden in kept.items()}
+        return logits
 
     def keep(self, order: Tensor) -> None:
         """Go on with some of the rows, in the order of their numbers (on the CPU)."""
