@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import torch
 
 from llama_wrapper import LlamaWrapper
+from utils.batching.check import rows_agree
 from utils.batching.rows import (
     BROKEN,
     FULL,
@@ -31,12 +32,11 @@ from utils.batching.rows import (
 )
 from utils.blocks.block_io import keeps_state
 from utils.blocks.branches import length_batches
-from utils.blocks.padding import left_padded
 from utils.blocks.rotary import stretching
 from utils.errors import UserError
 from utils.steering.one_pass import default_budget
-from utils.steering.row_cache import row_cache, survivors
-from utils.steering.rows import Rows, deltas_by_layer, together
+from utils.steering.row_cache import survivors
+from utils.steering.rows import Rows, empty_rows, together
 
 GATHER_SECONDS = 0.005
 STEPS_OF_ROOM = 128
@@ -48,7 +48,8 @@ class Engine:
 
     Args:
         wrapper: the model; nobody else may use it while the engine runs.
-        max_rows: most rows that decode together.
+        max_rows: most rows that decode together; one where they would have other numbers than
+            alone (after a warning).
         max_queue: most rows that wait.
         max_tokens: most tokens of keys and values, rows times the longest; one row may have more.
         gather: seconds for which an idle engine waits for rows to come with the first.
@@ -71,7 +72,8 @@ class Engine:
                 f"{wrapper.architecture}: some of its blocks are recurrent, so requests cannot "
                 "share a batch; such models are not served"
             )
-        self.wrapper, self.max_rows, self.max_queue = wrapper, max_rows, max_queue
+        self.wrapper, self.max_queue = wrapper, max_queue
+        self.max_rows = max_rows if rows_agree(wrapper) else 1
         self.max_tokens, self.gather = max_tokens, gather
         self.budget = default_budget(wrapper.device)
         self._regime = stretching(wrapper.model.config).regime
@@ -202,20 +204,9 @@ class Engine:
 
     def _prefilled(self, new: Sequence[Row]) -> tuple[Rows, list[bool]]:
         """Read prompts, a piece at a time; their batch, and which of them go on."""
-        device = self.wrapper.device
         prompts = [row.wanted.prompt for row in new]
-        inputs = left_padded(prompts, device)
-        ids, mask, positions = (
-            inputs[name] for name in ("input_ids", "attention_mask", "position_ids")
-        )
-        batch = Rows(
-            self.wrapper,
-            row_cache(0),
-            mask[:, :0],
-            torch.tensor([len(p) for p in prompts], device=device),
-            torch.tensor([row.wanted.first for row in new], device=device),
-            deltas_by_layer([row.wanted.deltas for row in new], self.wrapper.width, device),
-        )
+        firsts, deltas = [r.wanted.first for r in new], [r.wanted.deltas for r in new]
+        batch, (ids, mask, positions) = empty_rows(self.wrapper, prompts, firsts, deltas)
         longest = ids.shape[1]
         told: list[list[Scored]] = [[Scored(prompt[0])] for prompt in prompts]
         every = any(row.wanted.echo for row in new)

@@ -14,6 +14,7 @@ from utils.batching.tokens import GrowingText
 
 STOP, LENGTH = "stop", "length"
 FULL, TOO_MANY, LATE, BROKEN, STOPPING = "full", "too many", "late", "broken", "stopping"
+OVERFLOW = "overflow"
 _MOST_AT_ONCE = 64
 
 
@@ -21,7 +22,7 @@ class Unanswered(Exception):
     """Why a row has no answer.
 
     Args:
-        why: ``full``, ``too many``, ``late``, ``broken`` or ``stopping``.
+        why: ``full``, ``too many``, ``late``, ``broken``, ``overflow`` or ``stopping``.
         message: for people.
     """
 
@@ -169,6 +170,11 @@ class Row:
             self._waiting = None
         if self._ending is not None:
             return self._end(self._ending)
+        if bool(logits.isnan().any()):
+            # no steering does that to a sound model, unless it is far too strong
+            what = "the model's numbers are NaN: what is added is too much for it"
+            self.deliver(Failed(Unanswered(OVERFLOW, what)))
+            return False
         token = self.sampler.pick(logits)
         scored = Scored(token)
         if self.wanted.top is not None:

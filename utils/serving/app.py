@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
@@ -25,6 +26,8 @@ from utils.serving.refusals import Refusal, unanswered
 from utils.serving.replies import Body, Reply
 from utils.serving.requests import read_chat, read_completion
 
+_CLOSED_REQUEST = 499
+Result = TypeVar("Result")
 PAGE = Path(__file__).with_name("page")
 _PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -76,39 +79,24 @@ class Desk:
         model = plan.common.model or self.info.label
         reply = Reply(plan, self.planner.texts, model, self.info.fingerprint)
         running = Running(self.engine, self.planner, plan, time.monotonic() + self.deadline)
-        if not plan.common.stream:
-            return await self._whole(request, running, reply)
+        started = False
         try:
+            if not plan.common.stream:
+                return JSONResponse(await _unless_gone(request, _collected(running, reply)))
             # whatever fails before the first token is an error of HTTP
-            first = await running.next()
+            first = await _unless_gone(request, running.next())
             lines = [_line(piece) for piece in reply.pieces(*first)]
-        except BaseException:
-            running.cancel()
-            raise
+            started = True
+        except _GoneError:
+            return Response(status_code=_CLOSED_REQUEST)
+        finally:
+            if not started:
+                running.cancel()
         return StreamingResponse(
             _stream(running, reply, lines),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store"},
         )
-
-    async def _whole(self, request: Request, running: Running, reply: Reply) -> Response:
-        async def collect() -> Body:
-            while running.left:
-                number, event = await running.next()
-                reply.answers[number].add(event)
-            return reply.whole()
-
-        collecting = asyncio.ensure_future(collect())
-        leaving = asyncio.ensure_future(_gone(request))
-        try:
-            await asyncio.wait({collecting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            return (
-                JSONResponse(await collecting) if collecting.done() else Response(status_code=499)
-            )
-        finally:
-            running.cancel()
-            for task in (collecting, leaving):
-                task.cancel()
 
 
 class Running:
@@ -173,6 +161,34 @@ async def _stream(running: Running, reply: Reply, lines: list[bytes]) -> AsyncIt
 
 def _line(body: Body) -> bytes:
     return f"data: {json.dumps(body, ensure_ascii=False)}\n\n".encode()
+
+
+async def _collected(running: Running, reply: Reply) -> Body:
+    while running.left:
+        number, event = await running.next()
+        reply.answers[number].add(event)
+    return reply.whole()
+
+
+class _GoneError(Exception):
+    """The client has left; never leaves this module."""
+
+
+async def _unless_gone(request: Request, work: Coroutine[None, None, Result]) -> Result:
+    """What some work returns, if the client waits for it.
+
+    Raises:
+        _GoneError: it does not.
+    """
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise _GoneError
+    finally:
+        for task in (working, leaving):
+            task.cancel()
 
 
 async def _gone(request: Request) -> None:

@@ -13,6 +13,8 @@ MOST_BYTES = 4 * 2**20
 # A body that is too large is read away, up to here, so that its sender hears the answer.
 _MOST_DRAINED = 64 * 2**20
 BODY_SECONDS = 30.0
+# The page holds no secret; what it asks for needs the key.
+_OPEN = ("/", "/page/")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Scope = MutableMapping[str, Any]
@@ -64,7 +66,9 @@ class Guard:
             return
         try:
             headers: dict[bytes, bytes] = dict(scope["headers"])
-            self._check_sender(headers)
+            self._check_host(headers)
+            if scope["path"] != _OPEN[0] and not scope["path"].startswith(_OPEN[1]):
+                self._check_key(headers)
             body = b""
             if scope["method"] in ("POST", "PUT", "PATCH"):
                 kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
@@ -78,7 +82,7 @@ class Guard:
             return
         await self.app(scope, _replayed(body, receive), send)
 
-    def _check_sender(self, headers: dict[bytes, bytes]) -> None:
+    def _check_host(self, headers: dict[bytes, bytes]) -> None:
         if self._only_local:
             name = headers.get(b"host", b"").decode("latin-1")
             name = name.rpartition(":")[0] if name.rpartition(":")[2].isdigit() else name
@@ -86,6 +90,8 @@ class Guard:
                 raise Refusal(
                     421, "this server answers to localhost and 127.0.0.1 only, not to that Host"
                 )
+
+    def _check_key(self, headers: dict[bytes, bytes]) -> None:
         if self._key is not None and not hmac.compare_digest(
             headers.get(b"authorization", b""), self._key
         ):

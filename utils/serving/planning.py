@@ -37,7 +37,7 @@ class Prompt:
 
     Attributes:
         wanted: its row.
-        text: as a person reads it.
+        text: of a raw prompt.
         first: where steering begins; ``None`` if unsteered.
     """
 
@@ -112,12 +112,11 @@ class Planner:
             except UserError as error:
                 raise Refusal(400, str(error), param="messages") from error
             first = 0 if steering.scope == ALL else prompt.steer_from
-            text = prompt_format.instruction(chat.question, chat.history)
         budget = self._budget(len(prompt.ids), chat.common, self.max_new_tokens)
         return Plan(
             chat.common,
             steering,
-            (self._prompt(prompt.ids, first, chat.common, steering, budget, text, echo=False),),
+            (self._prompt(prompt.ids, first, chat.common, steering, budget, "", echo=False),),
         )
 
     def completion(self, completion: Completion) -> Plan:

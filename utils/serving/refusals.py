@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from utils.batching.rows import BROKEN, FULL, LATE, STOPPING, TOO_MANY, Unanswered
+from utils.batching.rows import BROKEN, FULL, LATE, OVERFLOW, STOPPING, TOO_MANY, Unanswered
 
-_STATUS = {FULL: 429, TOO_MANY: 400, LATE: 504, BROKEN: 500, STOPPING: 503}
+_STATUS = {FULL: 429, TOO_MANY: 400, LATE: 504, BROKEN: 500, STOPPING: 503, OVERFLOW: 400}
 _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from transformers import Cache
 
 from llama_wrapper import LlamaWrapper
+from utils.blocks.padding import left_padded
 from utils.blocks.vocabulary import head_in_parts
-from utils.steering.row_cache import joined, room_of
+from utils.steering.row_cache import joined, room_of, row_cache
 
 
 @dataclass
@@ -106,6 +107,35 @@ class Rows:
     def room(self) -> int:
         """Steps that the memory taken for keys and values still allows."""
         return room_of(self.cache) - self.mask.shape[1]
+
+
+def empty_rows(
+    wrapper: LlamaWrapper,
+    prompts: Sequence[Sequence[int]],
+    firsts: Sequence[int],
+    deltas: Sequence[Mapping[int, Tensor]],
+) -> tuple[Rows, tuple[Tensor, Tensor, Tensor]]:
+    """Rows that have read nothing yet, and what :meth:`Rows.feed` is to be given of their prompts.
+
+    Args:
+        wrapper: the model.
+        prompts: token ids.
+        firsts: the first steered position of each.
+        deltas: of each, layer -> what is added there, shape (width,).
+
+    Returns:
+        The rows; ids, mask and positions of all prompts, each of shape (rows, longest).
+    """
+    inputs = left_padded(prompts, wrapper.device)
+    rows = Rows(
+        wrapper,
+        row_cache(0),
+        inputs["attention_mask"][:, :0],
+        torch.tensor([len(p) for p in prompts], device=wrapper.device),
+        torch.tensor(firsts, device=wrapper.device),
+        deltas_by_layer(deltas, wrapper.width, wrapper.device),
+    )
+    return rows, (inputs["input_ids"], inputs["attention_mask"], inputs["position_ids"])
 
 
 def together(parts: Sequence[Rows], more: int) -> Rows:
