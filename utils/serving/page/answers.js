@@ -101,7 +101,7 @@ export class Answer {
   counted() {
     const tokens = this.tokens === null ? [] : [`${this.tokens} token${this.tokens === 1 ? "" : "s"}`];
     const parts = (this.steering ?? []).map(
-      (each) => `\u00d7${shown(each.multiplier, 2)} from token ${each.first_steered_token.index} on`,
+      (each) => `\u00d7${shown(each.multiplier, 1)} from token ${each.first_steered_token.index}`,
     );
     return ["", ...tokens, ...parts].join(" \u00b7 ");
   }

@@ -1,32 +1,33 @@
 /** The number of a token, beside it: under the pointer, or walked to with the arrow keys. */
 
 const bubble = document.getElementById("number");
+const spoken = document.getElementById("spoken");
 let at = null;
 
 /** Show numbers in answers inside an element while token colours are on. */
-export function showNumbers(element, on, announce) {
+export function showNumbers(element, on) {
   element.addEventListener("pointerover", (event) => on() && point(event.target.closest(".tok")));
   element.addEventListener("pointerleave", () => point(null));
   element.addEventListener("focusin", (event) => {
-    if (on() && event.target.matches(".text")) walk(event.target, 0, announce);
+    if (on() && event.target.matches(".text")) walk(event.target, 0);
   });
   element.addEventListener("focusout", () => point(null));
   element.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
     if (!step || !on() || !event.target.matches(".text")) return;
     event.preventDefault();
-    walk(event.target, step, announce);
+    walk(event.target, step);
   });
 }
 
-function walk(words, step, announce) {
+function walk(words, step) {
   const tokens = [...words.querySelectorAll(".tok")];
   if (tokens.length === 0) return;
   const place = Math.max(tokens.indexOf(at ?? words.querySelector(".at")), 0) + step;
   const next = tokens[Math.min(Math.max(place, 0), tokens.length - 1)];
   next.scrollIntoView({ block: "nearest" });
   point(next);
-  announce(`${next.textContent.trim()} ${next.dataset.number}`);
+  spoken.textContent = `${next.textContent.trim()} ${next.dataset.number}`;
 }
 
 function point(token) {

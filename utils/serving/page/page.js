@@ -209,5 +209,5 @@ el("key_form").addEventListener("submit", (event) => {
   else start();
 });
 addEventListener("hashchange", () => settings && restore());
-showNumbers(el("turns"), () => el("colours").checked, status);
+showNumbers(el("turns"), () => el("colours").checked);
 start();

@@ -11,9 +11,9 @@ export function shown(number, digits = 3) {
   return String(Number(number.toFixed(digits))).replace("-", "\u2212");
 }
 
-/** "Refusal −0.2 · layer 14", or "unsteered". */
+/** "Refusal −0.2 · layer 14", or "Unsteered". */
 export function heading(settings, sign) {
-  if (sign === 0) return "unsteered";
+  if (sign === 0) return "Unsteered";
   const strength = shown(sign * settings.strength);
   const times = settings.unit === "dose" ? "" : "\u00d7";
   const plus = sign > 0 && settings.strength > 0 ? "+" : "";
@@ -131,9 +131,9 @@ export class Settings {
     const model = this.info.model;
     if (!this.target) return `${model}: no vectors to add (serve.py --behaviors \u2026)`;
     const { strength, layer, scope, name } = this.snapshot();
-    const amount = this.unit === DOSE ? `${shown(strength)} of the residual stream\u2019s length` : `${shown(strength)} times`;
-    const place = scope === "all" ? "at every token" : "from the last token of the message on";
-    return `${model}, \u00b1 ${name}: ${amount} added after block ${layer}, ${place}`;
+    const times = this.unit === DOSE ? "" : "\u00d7";
+    const place = scope === "all" ? "at every token" : "from the end of the message on";
+    return `${model} \u00b1 ${times}${shown(strength)} ${name} after block ${layer}, ${place}`;
   }
 
   others() {
