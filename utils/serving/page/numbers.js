@@ -2,6 +2,8 @@
 
 const bubble = document.getElementById("number");
 const spoken = document.getElementById("spoken");
+// how far each answer has been walked through
+const places = new WeakMap();
 let at = null;
 
 /** Show numbers in answers inside an element while token colours are on. */
@@ -23,8 +25,9 @@ export function showNumbers(element, on) {
 function walk(words, step) {
   const tokens = [...words.querySelectorAll(".tok")];
   if (tokens.length === 0) return;
-  const place = Math.max(tokens.indexOf(at ?? words.querySelector(".at")), 0) + step;
-  const next = tokens[Math.min(Math.max(place, 0), tokens.length - 1)];
+  const place = Math.min(Math.max((places.get(words) ?? 0) + step, 0), tokens.length - 1);
+  places.set(words, place);
+  const next = tokens[place];
   next.scrollIntoView({ block: "nearest" });
   point(next);
   spoken.textContent = `${next.textContent.trim()} ${next.dataset.number}`;

@@ -213,6 +213,7 @@ export class Settings {
 
 /** Give a field a value; false, and the old one is back, if it cannot have it. */
 function takes(field, value) {
+  if (field.type === "number" && !Number.isFinite(Number(value))) return false;
   const before = field.value;
   field.value = value;
   if (field.value !== "" && field.checkValidity()) return true;
