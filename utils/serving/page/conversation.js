@@ -5,14 +5,15 @@ import { Answer, make, scaleOf, SIGNS } from "./answers.js";
 export class Conversation {
   /**
    * @param element where turns go
-   * @param hooks `key()`, `act(name, turn)` for the buttons of a turn, `finished(answer)`,
-   *   `failed(failure)`, `changed()`
+   * @param hooks `key()`; `act(name, turn)` for the buttons of a turn; `grown()` when words came,
+   *   `finished(answer)`, `failed(failure)`; `changed()` when other things can be done
    */
   constructor(element, hooks) {
     this.element = element;
     this.hooks = hooks;
     this.turns = [];
     this.running = null;
+    this.underWay = 0;
   }
 
   get last() {
@@ -30,12 +31,19 @@ export class Conversation {
     return this.run(turn, answers);
   }
 
+  /** Stream some answers, perhaps beside others that are still under way. */
   async run(turn, answers) {
-    const stopper = new AbortController();
-    this.running = stopper;
+    this.running ??= new AbortController();
+    const { signal } = this.running;
+    this.underWay += answers.length;
     this.hooks.changed();
-    await Promise.all(answers.map((answer) => this.finish(turn, answer, stopper.signal)));
-    this.running = null;
+    await Promise.all(
+      answers.map(async (answer) => {
+        await this.finish(turn, answer, signal);
+        this.underWay -= 1;
+      }),
+    );
+    if (this.underWay === 0) this.running = null;
     this.hooks.changed();
   }
 
@@ -50,11 +58,9 @@ export class Conversation {
       return;
     }
     const retry = make("button", "plain", "Try again");
-    retry.addEventListener("click", () => {
-      if (!this.running) this.run(turn, [answer]);
-    });
+    retry.addEventListener("click", () => this.run(turn, [answer]));
     answer.foot.append(" ", retry);
-    this.hooks.failed(failure, answer);
+    this.hooks.failed(failure);
   }
 
   stop() {

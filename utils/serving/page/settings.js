@@ -104,8 +104,10 @@ export class Settings {
     const per = this.layer.dose_per_multiplier;
     el("layer_shown").textContent = this.layer.layer;
     el("layer").setAttribute("aria-valuetext", String(this.layer.layer));
-    el("strength_shown").textContent =
+    const amount =
       this.unit === DOSE ? `${strength.toFixed(2)} = \u00d7${shown(strength / per, 1)}` : `\u00d7${shown(strength)}`;
+    el("strength_shown").textContent = amount;
+    el("strength").setAttribute("aria-valuetext", amount);
     const safe = this.safe();
     el("safe").hidden = safe === null;
     if (safe !== null) el("safe").style.setProperty("--at", safe / Number(el("strength").max));
