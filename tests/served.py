@@ -54,6 +54,7 @@ class Served:
         self,
         wrapper: LlamaWrapper,
         *,
+        catalogue: Catalogue | None = None,
         max_rows: int = 8,
         max_queue: int = 32,
         max_tokens: int = 32_768,
@@ -62,14 +63,10 @@ class Served:
         deadline: float = 60,
         body_seconds: float = 30,
     ) -> None:
-        self.wrapper, self.catalogue = wrapper, catalogue_of(wrapper)
+        self.wrapper, self.catalogue = wrapper, catalogue or catalogue_of(wrapper)
         self.engine = Engine(wrapper, max_rows=max_rows, max_queue=max_queue, max_tokens=max_tokens)
         planner = Planner(wrapper, self.catalogue, 12)
-        calm = self.catalogue.behaviors["calm"][2]
-        tuned = {
-            "calm": Chosen(2, 1.5, 0.25, (-1, 0, 1), calm.sha256),
-            "bold": None,
-        }
+        tuned = {"calm": Chosen(2, 1.5, 0.25, (-1, 0, 1), "sha of 2"), "bold": None}
         origin = {"weights": "w", "dtype": "float32"}
         info = Info(self.catalogue, {"calm": "Calm"}, tuned, origin, planner.context, {}, {})
         app = make_app(
@@ -133,5 +130,6 @@ def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
         time.sleep(0.01)
 
 
-def user(text: str) -> list[dict[str, str]]:
+def user(text: str) -> Any:
+    """The messages of a chat with one turn."""
     return [{"role": "user", "content": text}]

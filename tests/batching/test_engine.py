@@ -244,12 +244,15 @@ def test_memory_is_bounded_by_tokens_not_only_by_rows(wrapper: LlamaWrapper) -> 
     engine = started(wrapper, max_tokens=2 * most)
     try:
         rows = [Heard(wrapper, QUESTIONS[0], budget=30) for _ in range(5)]
-        running = []
+        running: list[int] = []
+        heard_by = rows[0].events.append
+
+        def first_too(event: Event) -> None:
+            running.append(len(engine._rows))
+            heard_by(event)
+
         for heard in rows:
-            heard.row.deliver = lambda event, h=heard: (  # type: ignore[misc]
-                running.append(len(engine._rows)),
-                h.events.append(event),
-            )
+            heard.row.deliver = first_too if heard is rows[0] else heard.row.deliver
         run(engine, rows)
     finally:
         engine.stop()

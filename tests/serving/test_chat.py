@@ -232,7 +232,11 @@ def test_scores_of_another_vector_of_an_unsteered_answer(server: Served) -> None
 def test_a_seed_draws_the_same_whoever_shares_the_batch(server: Served) -> None:
     options = {"temperature": 1.3, "top_p": 0.9, "seed": 11, "n": 3}
     alone = ask(server, steering=steered(), **options)
-    others = [{"temperature": 1, "seed": 3}, {"model": f"{LABEL}@bold:L1:x-2"}, {"n": 2}]
+    others: list[dict[str, Any]] = [
+        {"temperature": 1, "seed": 3},
+        {"model": f"{LABEL}@bold:L1:x-2"},
+        {"n": 2},
+    ]
     with ThreadPoolExecutor(6) as pool:
         jobs = [
             pool.submit(ask, server, user(q), **o)

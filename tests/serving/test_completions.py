@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import QUESTIONS, make_wrapper
+from conftest import QUESTIONS, decoded, make_wrapper
 from openai import BadRequestError
 from served import LABEL, Served, served
 
@@ -97,9 +97,8 @@ def test_a_completion_goes_on_from_the_prompt_blanks_and_all(server: Served) -> 
     ids = ids_of(server, QUESTIONS[2])
     tokens, _, _ = expected(server, ids, 8)
     reply = complete(server, QUESTIONS[2], max_tokens=8, echo=True)
-    assert reply.choices[0].text == QUESTIONS[2] + server.wrapper.tokenizer.decode(
-        tokens[len(ids) :], skip_special_tokens=True
-    )
+    more = decoded(server.wrapper.tokenizer, tokens[len(ids) :], skip_special_tokens=True)
+    assert reply.choices[0].text == QUESTIONS[2] + more
     stream = list(complete(server, QUESTIONS[2], max_tokens=8, echo=True, stream=True))
     assert "".join(c.choices[0].text for c in stream) == reply.choices[0].text
     assert stream[-1].choices[0].finish_reason == "length"

@@ -18,7 +18,7 @@ from served import LABEL, Served, served, user, wait_until
 
 CHAT = "/v1/chat/completions"
 KEY = "a-key-that-is-long-enough"
-ENDLESS = {"messages": user(QUESTIONS[0]), "max_tokens": 1900, "temperature": 0}
+ENDLESS: dict[str, Any] = {"messages": user(QUESTIONS[0]), "max_tokens": 1900, "temperature": 0}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_a_full_queue_says_when_to_come_again(server: Served) -> None:
     status, content, headers = server.send(CHAT, ENDLESS | {"n": 2})
     assert (status, content["error"]["code"], headers["retry-after"]) == (429, "queue_full", "1")
     with pytest.raises(RateLimitError):
-        server.client.chat.completions.create(model=LABEL, messages=user("Is it?"), n=2)  # type: ignore[call-overload]
+        server.client.chat.completions.create(model=LABEL, messages=user("Is it?"), n=2)
     first.close()
     second.close()
     wait_until(server.idle)
@@ -99,7 +99,7 @@ def test_a_client_that_tries_again_gets_through(server: Served) -> None:
             messages=user(question),
             temperature=0,
             max_tokens=30,
-            n=2,  # type: ignore[arg-type]
+            n=2,
         )
         return str(reply.choices[1].message.content)
 
@@ -112,7 +112,7 @@ def test_a_client_that_tries_again_gets_through(server: Served) -> None:
 def test_ten_megabytes_are_refused_by_a_client_that_sends_them_all(server: Served) -> None:
     text = "x" * 10_000_000
     with pytest.raises(APIStatusError) as caught:
-        server.client.chat.completions.create(model=LABEL, messages=user(text))  # type: ignore[arg-type]
+        server.client.chat.completions.create(model=LABEL, messages=user(text))
     assert caught.value.status_code == 413
     with httpx2.Client() as client:
         reply = client.post(
@@ -186,7 +186,7 @@ def test_a_deadline_ends_what_takes_too_long(server: Served) -> None:
         status, content, _ = hasty.send(CHAT, ENDLESS)
         assert (status, content["error"]["type"]) == (504, "server_error")
         with pytest.raises(Exception, match="longer"):
-            for _ in hasty.client.chat.completions.create(model=LABEL, stream=True, **ENDLESS):  # type: ignore[call-overload]
+            for _ in hasty.client.chat.completions.create(model=LABEL, stream=True, **ENDLESS):
                 pass
         wait_until(hasty.idle)
 

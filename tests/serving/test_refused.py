@@ -19,7 +19,7 @@ def server() -> Iterator[Served]:
         yield found
         # whatever came, it lives on and holds nothing
         assert found.idle()
-        reply = found.client.chat.completions.create(model=LABEL, messages=user("Is it?"))  # type: ignore[arg-type]
+        reply = found.client.chat.completions.create(model=LABEL, messages=user("Is it?"))
         assert reply.choices
 
 
