@@ -1,4 +1,4 @@
-"""Whether rows that share a batch have the numbers that they have alone, tried before it is used."""
+"""Whether rows that share a batch have the numbers that they have alone, tried beforehand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rows_agree(wrapper: LlamaWrapper) -> bool:
     delta = torch.randn(wrapper.width, generator=generator)
     steer = Steer(wrapper.n_layers // 2, delta)
 
-    def fast(_prepared: bool) -> list[Tensor]:
+    def fast(_prepared: bool | None) -> list[Tensor]:
         parts = []
         for members in (prompts[:2], prompts[2:]):
             deltas = [{steer.layer: delta} for _ in members]
@@ -40,7 +40,7 @@ def rows_agree(wrapper: LlamaWrapper) -> bool:
         last = torch.tensor([[p.ids[-1]] for p in longer], device=wrapper.device)
         return [together(parts, 1).step(last)]
 
-    ways = Ways(
+    ways: Ways[bool | None] = Ways(
         SelfTest("served answers", [len(p.ids) for p in longer], max(p.tail for p in longer)),
         lambda: [torch.stack([slow_logits(wrapper, p, steer) for p in longer])],
         lambda: True,

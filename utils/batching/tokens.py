@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
-_LONGEST_CHARACTER = 4
+_LONGEST_BEGINNING = 3
 
 
 class TokenTexts:
@@ -126,7 +126,8 @@ class GrowingText:
 
     def _sure(self, whole: str) -> str:
         tail = len(whole) - len(whole.rstrip(_UNFINISHED))
-        end = len(whole) - (tail if tail < _LONGEST_CHARACTER else 0)
+        # more than that is no beginning of a character
+        end = len(whole) - min(tail, _LONGEST_BEGINNING)
         for stop in self._stops:
             for length in range(min(len(stop) - 1, len(whole)), 0, -1):
                 if whole.endswith(stop[:length]):

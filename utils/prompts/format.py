@@ -215,10 +215,7 @@ class PromptFormat:
     def open_prompt(self, question: str, history: Sequence[Turn] = ()) -> OpenPrompt:
         """Tokenise the instruction alone; the model goes on from its last token.
 
-        Steering begins at the last token of all: earlier turns are read unsteered.
-
-        Args:
-            question, history: see :meth:`instruction`.
+        Steering begins at that token: earlier turns (see :meth:`instruction`) are read unsteered.
         """
         instruction = self._hidden(question, history)
         ids, offsets = self._tokenize(instruction)

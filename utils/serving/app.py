@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.exceptions import HTTPException
 
 from utils.batching.engine import Engine
 from utils.batching.rows import Ended, Event, Failed, Row, Unanswered
@@ -258,7 +257,8 @@ def _add_errors(app: FastAPI) -> None:
     async def refused(_request: Request, error: Refusal) -> Response:
         return _refusal_response(error)
 
-    @app.exception_handler(HTTPException)
+    @app.exception_handler(404)
+    @app.exception_handler(405)
     async def other(request: Request, error: HTTPException) -> Response:
         message = f"{request.method} {request.url.path}: {error.detail}"
         return _refusal_response(Refusal(error.status_code, message))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -15,7 +16,6 @@ _MOST_DRAINED = 64 * 2**20
 BODY_SECONDS = 30.0
 # The page holds no secret; what it asks for needs the key.
 _OPEN = ("/", "/page/")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,7 +26,11 @@ Refuse = Callable[[Refusal, Scope, Receive, Send], Awaitable[None]]
 
 
 def is_loopback(host: str) -> bool:
-    return host in _LOOPBACK or host.startswith("127.")
+    """Whether an address, or the name of one, is this machine's own and nobody else's."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 class Guard:
@@ -86,7 +90,7 @@ class Guard:
         if self._only_local:
             name = headers.get(b"host", b"").decode("latin-1")
             name = name.rpartition(":")[0] if name.rpartition(":")[2].isdigit() else name
-            if name.strip("[]").lower() not in _LOOPBACK and not name.startswith("127."):
+            if not is_loopback(name.strip("[]")):
                 raise Refusal(
                     421, "this server answers to localhost and 127.0.0.1 only, not to that Host"
                 )

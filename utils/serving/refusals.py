@@ -59,7 +59,9 @@ class Refusal(Exception):
 
     def headers(self) -> dict[str, str]:
         found = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-        return found | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
+        found |= {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
+        # the rest of a body that was not read is no next request
+        return found | ({"Connection": "close"} if self.status in (408, 413) else {})
 
 
 def unknown_model(message: str, param: str = "model") -> Refusal:
