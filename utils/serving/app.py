@@ -33,6 +33,8 @@ _PAGE_HEADERS = {
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    # its files are of one version of this server
+    "Cache-Control": "no-cache",
 }
 
 
