@@ -2,6 +2,7 @@
 """Serve a model that can be steered, request by request, to any client of OpenAI's interface.
 
   POST /v1/chat/completions, /v1/completions   whole or as a stream; GET /v1/models, /health, /info
+  GET /   a page for a browser: one message, three answers side by side, live sliders
 
 What is steered is said by a field of the request, or by the model's id:
   {"steering": {"behavior": "refusal", "layer": 14, "dose": 0.2}}
@@ -12,7 +13,7 @@ added, and from which token. A field or a behaviour that is not known is an erro
 docs/server.md has all of it, with examples for curl, openai, Inspect and lm-evaluation-harness.
 
 Full:   ./serve.py --model qwen2.5-coder-0.5b --behaviors refusal sycophancy
-Quick:  ./serve.py
+Quick:  ./serve.py --open
 
 Reads   <artifacts_dir>/normalized_vectors/<behavior>/vec_layer_<L>_<model>.pt
         <artifacts_dir>/analysis/<behavior>/tune_<model>.json, if ./tune.py has run
@@ -67,6 +68,9 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a file with the key that requests must bring (Authorization: Bearer ...)",
     )
+    group.add_argument(
+        "--open", action="store_true", help="open the page at / in this machine's browser"
+    )
     counts = {
         "max_rows": (None, "answers decoded together (default: 16 on CPU, 64 on GPU)"),
         "max_tokens": (
@@ -103,7 +107,8 @@ def main(args: argparse.Namespace) -> int:
         choice, tokenizer=plan.source.tokenizer, **arguments.loading_options(args)
     )
     limits = Limits(key, args.host, args.deadline)
-    run_server(make_app(desk_of(args, plan, wrapper), limits), place, choice.label, limits)
+    app = make_app(desk_of(args, plan, wrapper), limits)
+    run_server(app, place, choice.label, limits, browse=args.open)
     return 0
 
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import QUESTIONS, ROWS, make_model, make_tokenizer, write_json
 from openai import OpenAI
 from running import call, start, start_warm
-from served import LABEL, served, user
+from served import LABEL, served, user, wait_until
 from warm import WarmProcess
 
 from llama_wrapper import LlamaWrapper
@@ -46,6 +46,7 @@ class Desk:
         self.own = (*self.folders, "--model", self.model, "--device", "cpu")
         assert call("generate_vectors", "--layers", 0, LAYER, *self.own) == 0
         assert call("normalize_vectors", *self.folders) == 0
+        self.opened = folder / "opened.html"
         self.vector = folder / f"normalized_vectors/calm/vec_layer_{LAYER}_tiny.pt"
         vectors = {"layer": LAYER, "multiplier": 1.5, "dose": 0.25}
         choice = {
@@ -72,7 +73,10 @@ def said(process: WarmProcess) -> str:
 
 @pytest.fixture(scope="module")
 def running(desk: Desk) -> Iterator[tuple[str, str]]:
-    process = start_warm("serve", "--port", 0, "--vectors", f"mine={desk.vector}", *desk.own)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BROWSER", f"curl -s %s -o {desk.opened}")
+        own = ("--port", 0, "--open", "--vectors", f"mine={desk.vector}", *desk.own)
+        process = start_warm("serve", *own)
     text = said(process)
     url = re.findall(r"http://127\.0\.0\.1:\d+", text)[0]
     yield url, text
@@ -108,6 +112,10 @@ def test_its_answers_are_those_of_the_wrapper(desk: Desk, running: tuple[str, st
     m = by_id.steering[0]["multiplier"]
     by_name = ask(url, "tiny", steering={"vector": "mine", "layer": LAYER, "multiplier": m})
     assert by_name.choices[0].message.content == expected
+
+
+def test_it_opens_its_page_in_the_browser(desk: Desk, running: tuple[str, str]) -> None:
+    wait_until(lambda: desk.opened.exists() and "page.js" in desk.opened.read_text())
 
 
 def test_it_lists_what_was_chosen(running: tuple[str, str]) -> None:

@@ -6,6 +6,8 @@ import contextlib
 import json
 import socket
 import sys
+import threading
+import webbrowser
 from collections.abc import Callable
 
 import uvicorn
@@ -45,13 +47,22 @@ class Server(uvicorn.Server):
             self._announce()
 
 
-def run_server(app: FastAPI, place: socket.socket, model: str, limits: Limits) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
+def run_server(
+    app: FastAPI, place: socket.socket, model: str, limits: Limits, *, browse: bool = False
+) -> None:
+    """Serve until Ctrl-C or SIGTERM; open the page in a browser if asked."""
     host, port = place.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    lines = announcement(f"http://{shown}:{port}", model, with_key=limits.api_key is not None)
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    lines = announcement(url, model, with_key=limits.api_key is not None)
+
+    def announce() -> None:
+        print(lines, flush=True)
+        if browse:
+            # some browsers only return when they are closed
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
     with contextlib.suppress(KeyboardInterrupt):
-        Server(app, lambda: print(lines, flush=True)).run([place])
+        Server(app, announce).run([place])
     print("stopped", file=sys.stderr)
 
 
