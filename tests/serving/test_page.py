@@ -67,7 +67,7 @@ def test_the_three_panes_are_the_answers_with_minus_without_and_plus(
         f"longest answer reached · 12 tokens · ×{times} from token {prompt - 1}",
     ]
     assert desk.find("h1").text_content() == (
-        "tiny ± 0.55 Calm after block 2, from the end of the message on"
+        "tiny ± 0.55 Calm after block 2, from the end of the latest message on"
     )
 
 
@@ -119,7 +119,7 @@ def test_all_settings_reach_the_server(desk: PageVisitor) -> None:
     ]
     for steering in first["steering"] or []:
         assert (steering["scope"], steering["first_steered_token"]["index"]) == ("all", 0)
-    assert "at every token" in str(desk.find("h1").text_content())
+    assert "at all tokens" in str(desk.find("h1").text_content())
 
 
 def test_each_pane_goes_on_from_its_own_answers_and_a_dose_of_0_is_unsteered(

@@ -134,7 +134,7 @@ export class Settings {
     if (!this.target) return `${model}: no vectors to add (serve.py --behaviors \u2026)`;
     const { strength, layer, scope, name } = this.snapshot();
     const times = this.unit === DOSE ? "" : "\u00d7";
-    const place = scope === "all" ? "at every token" : "from the end of the message on";
+    const place = scope === "all" ? "at all tokens" : "from the end of the latest message on";
     return `${model} \u00b1 ${times}${shown(strength)} ${name} after block ${layer}, ${place}`;
   }
 

@@ -66,7 +66,7 @@ async function ask(path, options) {
 function words(reply, error) {
   const message = sentence(error?.message ?? `The server answered with status ${reply.status}`);
   const after = reply.headers.get("Retry-After");
-  if (after !== null) return `${message} Try again in ${after} s.`;
+  if (reply.status === 429) return `The server is full, too many answers wait for it. Try again in ${after ?? 1} s.`;
   if (error?.code === "context_length_exceeded") {
     return `The conversation is too long for this model. ${message} Clear it, or ask for a shorter answer.`;
   }
