@@ -6,18 +6,17 @@ Skipped where the harness is not installed; ``make test-lm-eval`` runs them.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from conftest import QUESTIONS, decoded, make_tokenizer
-from torch import Tensor
+from one_sequence import Oracle
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from llama_wrapper import LlamaWrapper
@@ -52,50 +51,9 @@ def plain(tiny_folder: Path) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(tiny_folder).eval()
 
 
-class Oracle:
-    """One sequence at a time through transformers, steered from a position on.
-
-    Attributes:
-        vector: shape (width,); nothing is added where it is ``None``.
-    """
-
-    def __init__(self, model: PreTrainedModel, vector: Tensor | None) -> None:
-        self.model, self.vector = model, vector
-
-    @contextlib.contextmanager
-    def _steered(self, first: int) -> Iterator[None]:
-        def hook(_module: object, _args: object, output: Tensor) -> Tensor:
-            changed = output.clone()
-            if self.vector is not None:
-                changed[:, first:] += self.vector
-            return changed
-
-        handle = self.model.model.layers[LAYER].register_forward_hook(hook)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    def log_likelihood(self, row: Sequence[int], scored: int, first: int) -> tuple[float, bool]:
-        """Of the last ``scored`` tokens of a row, and whether all of them are the likeliest."""
-        with torch.no_grad(), self._steered(first):
-            logits = self.model(torch.tensor([list(row)])).logits[0, -scored - 1 : -1]
-        tokens = torch.tensor(list(row[-scored:]))
-        total = logits.log_softmax(-1).gather(1, tokens[:, None]).sum()
-        return float(total), bool((logits.argmax(-1) == tokens).all())
-
-    def greedy(self, row: Sequence[int], first: int, most: int, end: int) -> list[int]:
-        """The likeliest next tokens, the whole text run anew for each."""
-        ids = list(row)
-        while len(ids) < len(row) + most and (len(ids) == len(row) or ids[-1] != end):
-            with torch.no_grad(), self._steered(first):
-                ids.append(int(self.model(torch.tensor([ids])).logits[0, -1].argmax()))
-        return ids[len(row) :]
-
-
 @pytest.fixture(scope="module")
 def oracle(plain: PreTrainedModel, vector: Path) -> Oracle:
-    return Oracle(plain, TIMES * torch.load(vector))
+    return Oracle(plain, LAYER, TIMES * torch.load(vector))
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +118,7 @@ def test_log_likelihoods_are_those_of_one_sequence_at_a_time(
 
 def test_the_scopes_and_the_unsteered_model_differ(oracle: Oracle, plain: PreTrainedModel) -> None:
     some = expected_of(oracle, "continuation")
-    for other in (expected_of(oracle, "all"), expected_of(Oracle(plain, None), "all")):
+    for other in (expected_of(oracle, "all"), expected_of(Oracle(plain, LAYER, None), "all")):
         assert all(abs(a - b) > 1e-2 for (a, _), (b, _) in zip(some, other, strict=True))
 
 
