@@ -33,6 +33,7 @@ LAYERS = (
     ("utils.drawing",),
     ("utils.figures",),
     ("utils.finetuning", "utils.lens", "utils.tuning"),
+    ("utils.report",),
     ("utils.cli",),
     ("utils.plans",),
 )

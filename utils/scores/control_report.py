@@ -44,7 +44,7 @@ def controls_report(found: Mapping[str, Sequence[Effect]], unit: str) -> str:
     for behavior, effects in found.items():
         for swept in by_strength(effects).values():
             several |= len(swept) > 1
-            rows += _rows(behavior, strongest(swept), p_max(swept))
+            rows += lines_of(behavior, swept)
             notes += _notes(behavior, swept, unit)
         kept = effects[0].controls.kept
         if kept:
@@ -105,7 +105,7 @@ def corrected(found: Mapping[str, Sequence[Effect]], unit: str) -> list[str]:
     strengths = dict.fromkeys(s for effects in found.values() for s in by_strength(effects))
     for key in strengths:
         swept = {b: each for b, e in found.items() if (each := by_strength(e).get(key))}
-        values = {b: _decisive(each) for b, each in swept.items()}
+        values = {b: decisive(each) for b, each in swept.items()}
         known = {b: p for b, p in values.items() if p is not None}
         if len(known) < 2:
             continue
@@ -162,9 +162,14 @@ def _numbers(e: Estimate | None) -> list[str]:
     return [f"{e.mean:.6f}", *interval, str(e.n)]
 
 
-def _rows(behavior: str, effect: Effect, largest: float | None) -> list[list[str]]:
+def lines_of(behavior: str, swept: Sequence[Effect]) -> list[list[str]]:
+    """A behaviour at one strength and its strongest layer, and below it a line a kind of control.
+
+    The columns: vector, where, effect on content with its interval, letter, and the three p.
+    """
+    effect = strongest(swept)
     own = effect.controls
-    ps = [effect.p("random"), effect.p("shuffled"), largest]
+    ps = [effect.p("random"), effect.p("shuffled"), p_max(swept)]
     at = f"{effect.layer}, {strength_text(effect)}"
     estimates = own.estimate(CONTENT), own.estimate(LETTER)
     rows = [[behavior, at, *_pair(*estimates), *("-" if p is None else f"{p:.3f}" for p in ps)]]
@@ -205,6 +210,7 @@ def _draws(swept: Sequence[Effect], *kinds: str) -> int:
     return max(len(e.controls.draws(k, CONTENT)) for e in swept for k in kinds or DRAWN)
 
 
-def _decisive(swept: Sequence[Effect]) -> float | None:
+def decisive(swept: Sequence[Effect]) -> float | None:
+    """p of one strength at all its layers: the hardest there is, the choice of a layer counted."""
     found = [p_max(swept)] if len(swept) > 1 else [swept[0].p("shuffled"), swept[0].p("random")]
     return next((p for p in found if p is not None), None)

@@ -33,7 +33,7 @@ def score_report(test: Test, subjects: Sequence[Subject], unit: str) -> str:
             unscored.append(f"without a score: {subject.behavior.id} {counts}")
         scores = ["-" if e is None else f"{e.mean:.3f}" for e in cells]
         scores += [""] * (3 - len(scores))
-        rows.append([subject.behavior.id, str(layer), *scores, _with_interval(change)])
+        rows.append([subject.behavior.id, str(layer), *scores, with_interval(change)])
     if not rows:
         return ""
     alike = all(ends == shown[0] for ends in shown)
@@ -58,7 +58,7 @@ def orders_report(subjects: Sequence[Subject]) -> str:
         low, high = ((top[0], table.swept_strengths[i]) for i in (0, -1))
         effects = [table.effect(name, high, low) for name in ("content", "letter")]
         share = table.letter_share(high, low)
-        cells = ["-" if e is None else _with_interval(e, 2) for e in effects]
+        cells = ["-" if e is None else with_interval(e, 2) for e in effects]
         cells.append("-" if share is None else f"{share:.2f}")
         consistent = [table.effect("consistent", c) for c in ((top[0], 0.0), low, high)]
         cells.append(" ".join("-" if e is None else f"{e.mean:.2f}" for e in consistent))
@@ -97,6 +97,7 @@ def _texts(shares: Mapping[str, float]) -> list[str]:
     return [f"{100 * shares['ends']:.0f}", f"{100 * shares['loops']:.0f}", f"{shares['words']:.0f}"]
 
 
-def _with_interval(e: Estimate, digits: int = 3) -> str:
+def with_interval(e: Estimate, digits: int = 3) -> str:
+    """A change with its interval, ``[-]`` where there is none."""
     mean, low, high = (f"{value:+.{digits}f}" for value in (e.mean, e.low, e.high))
     return true_minus(f"{mean} [{low}, {high}]") if e.has_interval else true_minus(mean) + " [-]"

@@ -1,0 +1,187 @@
+"""The first screen: what steering did in one sentence, and the table that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from utils.report.charts import forest_axis, forest_row, sign_class
+from utils.report.markup import Html, joined, tag
+from utils.report.panels import common_reach, reach_of
+from utils.report.sweeps import Sweep, group_title
+from utils.report.verdict import UNSURE, Verdict, control_p, rules, verdict
+from utils.scores.control_report import by_strength, lines_of
+from utils.scores.control_rows import CONTENT, LETTER
+from utils.scores.score_report import BEST, with_interval
+from utils.stats import Estimate
+from utils.text.numbers import signed
+
+CHANGE = "paired change of the mean {name} with 95 % interval"
+
+
+def sentence(sweeps: Sequence[Sweep], model: str) -> str:
+    """What steering did to the behaviours of the first group of sweeps, in one sentence or two."""
+    found = [(s, v) for s in sweeps if (v := verdict(s)) is not None]
+    if not found:
+        return f"{model} was steered, and nothing was measured at two strengths of one layer."
+    moved = [s for s, v in found if v.moves]
+    unsure = sum(v.word == UNSURE for _, v in found)
+    total = f"{len(found)} behaviours" if len(found) > 1 else "one behaviour"
+    if not moved:
+        rest = f" ({unsure} not surely)" if unsure else ""
+        return f"Steering {model} surely moves none of {total}{rest}."
+    most = max(moved, key=lambda s: abs(s.top[1].mean) if s.top else 0.0)
+    assert most.top is not None and most.ends is not None
+    low, high = most.ends
+    scores = [most.table.score(cell) for cell in (low, high)]
+    levels = [f"{e.mean:.{most.test.scale.digits}f}" for e in scores if e is not None]
+    unit = most.variant.unit
+    return (
+        f"Steering {model} moves {len(moved)} of {total}, {most.behavior.name} most: "
+        f"the mean {most.test.score_name} goes from {levels[0]} at {unit} {signed(low[1])} to "
+        f"{levels[1]} at {unit} {signed(high[1])} (layer {low[0]})."
+    )
+
+
+def table(sweeps: Sequence[Sweep]) -> Html:
+    """Every behaviour of one group: scores, the change with its interval, what to make of it."""
+    rows = [(s, s.top[1], v) for s in sweeps if (v := verdict(s)) is not None and s.top is not None]
+    title = group_title(sweeps[0].variant)
+    if not rows:
+        return tag("p", f"{title}: one strength only, so nothing to compare.", class_="note")
+    test = rows[0][0].test
+    reach = common_reach([reach_of(e) for _, e, _ in rows], test.scale.change)
+    ends = [_ends(s) for s, _, _ in rows]
+    alike = all(each == ends[0] for each in ends)
+    width = max(map(len, ends))
+    titles = [signed(x) for x in ends[0]] if alike else ["lowest", "0", "highest"][:width]
+    orders, controls = (any(map(has, sweeps)) for has in (_has_orders, _has_controls))
+    head = ["behaviour", "layer", *titles, "change [95 %]", forest_axis(reach)]
+    head += ["content [95 %]", "letter [95 %]"] if orders else []
+    head += ["p, controls"] if controls else []
+    body = []
+    for (sweep, change, found), strengths in zip(rows, ends, strict=True):
+        layer = sweep.layer
+        scores = [sweep.table.score((layer, x)) for x in strengths]
+        digits = test.scale.digits
+        cells: list[object] = [tag("td", str(layer), class_="num")]
+        cells += [
+            tag("td", "-" if e is None else f"{e.mean:.{digits}f}", class_="num") for e in scores
+        ]
+        cells += [tag("td")] * (width - len(scores))
+        cells.append(tag("td", with_interval(change), class_="num"))
+        cells.append(tag("td", forest_row(change, reach)))
+        if orders:
+            cells += [tag("td", text, class_="num") for text in _orders(sweep)]
+        if controls:
+            p = control_p(sweep)
+            cells.append(tag("td", "-" if p is None else f"{p:.3f}", class_="num"))
+        name = tag("a", sweep.behavior.name, href=f"#{anchor(sweep.behavior.id)}")
+        cells.append(_verdict_cell(found, change))
+        body.append(tag("tr", tag("th", name, scope="row"), cells))
+    return joined(
+        tag("h3", title),
+        tag(
+            "div",
+            tag(
+                "table",
+                tag(
+                    "caption",
+                    f"{test.score_name} at each {sweeps[0].variant.unit}, and the "
+                    f"{CHANGE.format(name=test.score_name)}",
+                ),
+                tag("thead", tag("tr", [tag("th", h, scope="col") for h in [*head, "verdict"]])),
+                tag("tbody", body),
+                class_="headline",
+            ),
+            class_="scroll",
+            tabindex=0,
+            role="region",
+            aria_label=title,
+        ),
+        tag(
+            "p", _notes(sweeps, several=any(len(s.table.layers) > 1 for s in sweeps)), class_="note"
+        ),
+        _beside_controls(sweeps),
+    )
+
+
+def anchor(behavior: str) -> str:
+    """The address of a behaviour's section within the page."""
+    return f"behavior-{behavior}"
+
+
+def _ends(sweep: Sweep) -> list[float]:
+    swept = sweep.table.swept_strengths
+    return sorted({swept[0], 0.0, swept[-1]})
+
+
+def _has_orders(sweep: Sweep) -> bool:
+    return sweep.variant.both_orders
+
+
+def _has_controls(sweep: Sweep) -> bool:
+    return bool(sweep.effects)
+
+
+def _orders(sweep: Sweep) -> list[str]:
+    """Change of content and of letter between the ends, as plot_results.py prints them."""
+    if sweep.ends is None:
+        return ["-", "-"]
+    low, high = sweep.ends
+    found = [sweep.table.effect(name, high, low) for name in (CONTENT, LETTER)]
+    return ["-" if e is None else with_interval(e, 2) for e in found]
+
+
+def _verdict_cell(found: Verdict, change: Estimate) -> Html:
+    kind = sign_class(change.mean) if found.moves else "zero"
+    why = tag("small", found.why) if found.why else None
+    return tag("td", tag("b", found.word), why, class_=f"verdict {kind}")
+
+
+def _notes(sweeps: Sequence[Sweep], *, several: bool) -> str:
+    test = sweeps[0].test
+    counts = sorted({s.top[1].n for s in sweeps if s.top is not None})
+    asked = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    parts = [f"{asked} questions a behaviour; change: from the lowest to the highest strength."]
+    parts += ["Layer: " + BEST.strip("()") + "."] if several else []
+    beyond = {s.behavior.id: s.table.beyond_ab for s in sweeps if s.table.beyond_ab}
+    parts += [f"{b}: {n} questions match neither A nor B and count 0." for b, n in beyond.items()]
+    controls = any(map(_has_controls, sweeps))
+    parts.append(rules(test.scale.change, several=several, controls=controls))
+    return " ".join(parts)
+
+
+def _beside_controls(sweeps: Sequence[Sweep]) -> Html | None:
+    """Effects beside those of control vectors: the rows that plot_results.py --controls prints."""
+    tried = [s for s in sweeps if s.effects]
+    if not tried:
+        return None
+    head = ["vector", "at layer, strength", "effect on content [95 %]", "letter"]
+    head += ["p random", "p shuffled", "p max"]
+    body: list[Html] = []
+    for sweep in tried:
+        for swept in by_strength(sweep.effects).values():
+            for name, *texts in lines_of(sweep.behavior.name, swept):
+                cells = [tag("td", text, class_="num") for text in texts]
+                kind = "control" if name.startswith(" ") else None
+                body.append(tag("tr", tag("th", name.strip(), scope="row"), cells, class_=kind))
+    unit = tried[0].variant.unit
+    return tag(
+        "div",
+        tag(
+            "table",
+            tag(
+                "caption",
+                f"Beside their controls: effects in logits at layer, {unit}; both signs: "
+                "half of what lies between them. Of controls median and 2.5 to 97.5 %. Questions "
+                "in both orders of their choices",
+            ),
+            tag("thead", tag("tr", [tag("th", h, scope="col") for h in head])),
+            tag("tbody", body),
+            class_="controls",
+        ),
+        class_="scroll",
+        tabindex=0,
+        role="region",
+        aria_label="Effects beside those of controls",
+    )
