@@ -22,7 +22,7 @@ from utils.activations.separation import (
     mean_difference,
     measure,
 )
-from utils.drawing import plotting
+from utils.drawing.palette import COLORS
 from utils.figures import activation_figures
 from utils.files.paths import Paths
 

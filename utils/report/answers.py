@@ -46,7 +46,7 @@ def _layer(sweep: Sweep, layer: int, rows: Mapping[float, Sequence[Row]], most: 
         _shares(sweep, rows),
         tag(
             "p",
-            tag("label", "Search questions and answers ", tag("input", type="search")),
+            tag("label", "Search all answers ", tag("input", type="search")),
             tag("output", ""),
             class_="needs-js search",
         ),
@@ -92,6 +92,7 @@ def _table(
             tag("thead", tag("tr", head)),
             tag("tbody", body),
             class_="answers",
+            style=f"--n:{len(rows)}",
         ),
         class_="scroll",
         tabindex=0,

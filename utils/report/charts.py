@@ -6,7 +6,7 @@ stand in its attributes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from utils.report.markup import Html, joined, number, tag
 from utils.report.panels import Panel, ticks
@@ -14,7 +14,8 @@ from utils.stats import Estimate
 from utils.text.numbers import rounded, signed, true_minus
 
 WIDTH, HEIGHT = 340, 226
-LEFT, TOP, RIGHT, BOTTOM = 44, 26, 298, 184
+LEFT, TOP, RIGHT, BOTTOM, INSIDE = 44, 26, 298, 184, 26
+WIDE, WIDE_RIGHT = 560, 548
 FOREST_WIDTH, FOREST_HEIGHT = 190, 22
 # More values would run into one another.
 MOST_VALUES, MOST_TICKS = 7, 9
@@ -34,8 +35,8 @@ class Axes:
         self.span = (max(strengths) - self.first) or 1.0
 
     def x(self, strength: float) -> float:
-        inner = RIGHT - LEFT - 28
-        return LEFT + 14 + inner * (strength - self.first) / self.span
+        inner = RIGHT - LEFT - 2 * INSIDE
+        return LEFT + INSIDE + inner * (strength - self.first) / self.span
 
     def y(self, value: float) -> float:
         return TOP + (BOTTOM - TOP) * (self.high - value) / (self.high - self.low)
@@ -97,13 +98,12 @@ def _grid(axes: Axes, panel: Panel) -> Html:
         y = number(axes.y(value))
         kind = "grid" if abs(value) > 1e-12 else "grid base"
         parts.append(tag("line", x1=LEFT, x2=RIGHT, y1=y, y2=y, class_=kind))
-        text = true_minus(f"{value:+g}") if abs(value) > 1e-12 else "0"
-        parts.append(tag("text", text, x=LEFT - 5, y=y, class_="tick end"))
+        parts.append(tag("text", _tick(value), x=LEFT - 5, y=y, class_="tick end"))
         if panel.level is not None:
             level = rounded(panel.level.mean + value, 2)
             parts.append(tag("text", level, x=RIGHT + 5, y=y, class_="tick"))
     if panel.level is not None:
-        parts.append(tag("text", "score", x=WIDTH - 1, y=14, class_="tick end"))
+        parts.append(tag("text", "level", x=RIGHT + 5, y=14, class_="tick"))
     return joined(parts)
 
 
@@ -161,6 +161,79 @@ def _curve(axes: Axes, panel: Panel, layer: int, strengths: Sequence[float]) -> 
     return joined(tag("path", d=f"M{' L'.join(line)}", class_="curve"), points)
 
 
+def layer_chart(
+    panel: Panel,
+    layer: int,
+    layers: Sequence[int],
+    ends: Sequence[float],
+    unit: str,
+    reach: tuple[float, float],
+) -> Html:
+    """A quantity against layer at the outer strengths, with intervals and a mark at one layer.
+
+    Args:
+        panel: the quantity.
+        layer: where the mark stands.
+        layers: the x axis.
+        ends: the strengths, a line each.
+        unit: of strengths.
+        reach: the y axis.
+    """
+    room = (reach[1] - reach[0]) * 0.06
+    axes = Axes([0.0], (reach[0] - room, reach[1] + room))
+    span = (WIDE_RIGHT - LEFT - 20) / (layers[-1] - layers[0])
+    xs = {n: LEFT + 10 + span * (n - layers[0]) for n in layers}
+    parts = [tag("text", f"{panel.title}, by layer", x=LEFT, y=14, class_="title")]
+    for value in ticks(axes.low, axes.high):
+        kind = "grid" if abs(value) > 1e-12 else "grid base"
+        y = number(axes.y(value))
+        parts.append(tag("line", x1=LEFT, x2=WIDE_RIGHT, y1=y, y2=y, class_=kind))
+        parts.append(tag("text", _tick(value), x=LEFT - 5, y=y, class_="tick end"))
+    shown = [n for n in layers if n % 5 == 0] if len(layers) > 12 else layers
+    parts += [tag("text", str(n), x=number(xs[n]), y=BOTTOM + 16, class_="tick mid") for n in shown]
+    parts.append(tag("text", "layer", x=(LEFT + WIDE_RIGHT) / 2, y=HEIGHT - 6, class_="axis mid"))
+    at = number(xs[layer])
+    parts.append(tag("line", x1=at, x2=at, y1=TOP, y2=BOTTOM, class_="cursor"))
+    parts += [_over_layers(axes, panel, xs, s, f"{unit} {signed(s)}") for s in ends]
+    return tag(
+        "svg",
+        parts,
+        class_="layers",
+        viewBox=f"0 0 {WIDE} {HEIGHT}",
+        role="img",
+        aria_label=f"{panel.title} by layer at {unit} {' and '.join(map(signed, ends))}; the "
+        "numbers stand in the table below",
+        data_xs=" ".join(number(xs[n]) for n in layers),
+    )
+
+
+def _over_layers(
+    axes: Axes, panel: Panel, xs: Mapping[int, float], strength: float, label: str
+) -> Html:
+    """One strength: a line in the band of its intervals, named where it is farthest from 0."""
+    found = [(n, panel.cells[n, strength]) for n in xs if (n, strength) in panel.cells]
+    if not found:
+        return joined()
+    points = [(xs[n], e) for n, e in found]
+    line = [f"{number(x)},{number(axes.y(e.mean))}" for x, e in points]
+    wide = [(x, e) for x, e in points if e.has_interval]
+    upper = [f"{number(x)},{number(axes.y(e.high))}" for x, e in wide]
+    lower = [f"{number(x)},{number(axes.y(e.low))}" for x, e in reversed(wide)]
+    x, e = max(points, key=lambda point: abs(point[1].mean))
+    y = axes.y(e.high) - 6 if e.mean > 0 else axes.y(e.low) + 14
+    return tag(
+        "g",
+        tag("path", d=f"M{' L'.join([*upper, *lower])} Z", class_="ribbon") if wide else None,
+        tag("path", d=f"M{' L'.join(line)}", class_="line"),
+        tag("text", label, x=number(x), y=number(y), class_="value mid"),
+        class_=sign_class(strength),
+    )
+
+
+def _tick(value: float) -> str:
+    return true_minus(f"{value:+g}") if abs(value) > 1e-12 else "0"
+
+
 def forest_row(e: Estimate, reach: tuple[float, float]) -> Html:
     """One change with its interval, on the axis that all rows of a table share."""
 
@@ -188,7 +261,7 @@ def forest_axis(reach: tuple[float, float]) -> Html:
     def x(value: float) -> float:
         return 6 + (FOREST_WIDTH - 12) * (value - reach[0]) / (reach[1] - reach[0])
 
-    shown = [t for t in ticks(*reach, most=4) if 18 < x(t) < FOREST_WIDTH - 18]
+    shown = [t for t in ticks(*reach, most=5) if 18 < x(t) < FOREST_WIDTH - 18]
     texts = [
         tag(
             "text",

@@ -44,7 +44,11 @@ def sentence(sweeps: Sequence[Sweep], model: str) -> str:
 
 def table(sweeps: Sequence[Sweep]) -> Html:
     """Every behaviour of one group: scores, the change with its interval, what to make of it."""
-    rows = [(s, s.top[1], v) for s in sweeps if (v := verdict(s)) is not None and s.top is not None]
+    rows = [
+        (s, s.top[1], v)
+        for s in by_effect(sweeps)
+        if (v := verdict(s)) is not None and s.top is not None
+    ]
     title = group_title(sweeps[0].variant)
     if not rows:
         return tag("p", f"{title}: one strength only, so nothing to compare.", class_="note")
@@ -55,28 +59,22 @@ def table(sweeps: Sequence[Sweep]) -> Html:
     width = max(map(len, ends))
     titles = [signed(x) for x in ends[0]] if alike else ["lowest", "0", "highest"][:width]
     orders, controls = (any(map(has, sweeps)) for has in (_has_orders, _has_controls))
-    head = ["behaviour", "layer", *titles, "change [95 %]", forest_axis(reach)]
+    head = ["behaviour", "verdict", forest_axis(reach), "change [95 %]", "layer", *titles]
     head += ["content [95 %]", "letter [95 %]"] if orders else []
     head += ["p, controls"] if controls else []
     body = []
     for (sweep, change, found), strengths in zip(rows, ends, strict=True):
-        layer = sweep.layer
-        scores = [sweep.table.score((layer, x)) for x in strengths]
+        scores = [sweep.table.score((sweep.layer, x)) for x in strengths]
         digits = test.scale.digits
-        cells: list[object] = [tag("td", str(layer), class_="num")]
-        cells += [
-            tag("td", "-" if e is None else f"{e.mean:.{digits}f}", class_="num") for e in scores
-        ]
-        cells += [tag("td")] * (width - len(scores))
-        cells.append(tag("td", with_interval(change), class_="num"))
-        cells.append(tag("td", forest_row(change, reach)))
-        if orders:
-            cells += [tag("td", text, class_="num") for text in _orders(sweep)]
+        texts = [with_interval(change), str(sweep.layer)]
+        texts += ["-" if e is None else f"{e.mean:.{digits}f}" for e in scores]
+        texts += [""] * (width - len(scores)) + (_orders(sweep) if orders else [])
         if controls:
             p = control_p(sweep)
-            cells.append(tag("td", "-" if p is None else f"{p:.3f}", class_="num"))
+            texts.append("-" if p is None else f"{p:.3f}")
         name = tag("a", sweep.behavior.name, href=f"#{anchor(sweep.behavior.id)}")
-        cells.append(_verdict_cell(found, change))
+        cells = [_verdict_cell(found, change), tag("td", forest_row(change, reach))]
+        cells += [tag("td", text, class_="num") for text in texts]
         body.append(tag("tr", tag("th", name, scope="row"), cells))
     return joined(
         tag("h3", title),
@@ -89,7 +87,7 @@ def table(sweeps: Sequence[Sweep]) -> Html:
                     f"{test.score_name} at each {sweeps[0].variant.unit}, and the "
                     f"{CHANGE.format(name=test.score_name)}",
                 ),
-                tag("thead", tag("tr", [tag("th", h, scope="col") for h in [*head, "verdict"]])),
+                tag("thead", tag("tr", [tag("th", h, scope="col") for h in head])),
                 tag("tbody", body),
                 class_="headline",
             ),
@@ -103,6 +101,11 @@ def table(sweeps: Sequence[Sweep]) -> Html:
         ),
         _beside_controls(sweeps),
     )
+
+
+def by_effect(sweeps: Sequence[Sweep]) -> list[Sweep]:
+    """The largest change first, those against the behaviour last."""
+    return sorted(sweeps, key=lambda s: -s.top[1].mean if s.top is not None else 0.0)
 
 
 def anchor(behavior: str) -> str:

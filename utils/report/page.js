@@ -105,6 +105,12 @@
     }
     for (const svg of figure.charts)
       moveChart(svg, sweep, sweep.panels[svg.dataset.panel], layer, strength);
+    if (figure.layers) {
+      const x = figure.layers.dataset.xs.split(" ")[sweep.layers.indexOf(layer)];
+      const cursor = figure.layers.querySelector(".cursor");
+      cursor.setAttribute("x1", x);
+      cursor.setAttribute("x2", x);
+    }
     for (const table of figure.maps) {
       for (const cell of table.querySelectorAll("td")) {
         const on = Number(cell.dataset.l) === layer && Number(cell.dataset.s) === strength;
@@ -143,6 +149,7 @@
       slider: node.querySelector('input[type="range"]'),
       output: node.querySelector(".slider output"),
       said: node.querySelector(".readout output"),
+      layers: node.querySelector("svg.layers"),
       charts: [...node.querySelectorAll("svg.chart")],
       maps: [...node.querySelectorAll("table.heat")],
     };
@@ -157,6 +164,13 @@
       });
       figure.slider.addEventListener("change", () => { began = null; });
     }
+    if (figure.layers)
+      figure.layers.addEventListener("click", (event) => {
+        const box = figure.layers.getBoundingClientRect();
+        const x = ((event.clientX - box.left) / box.width) * figure.layers.viewBox.baseVal.width;
+        const far = figure.layers.dataset.xs.split(" ").map((at) => Math.abs(at - x));
+        choose(key, sweep.layers[far.indexOf(Math.min(...far))], strengthNow(), true);
+      });
     for (const table of figure.maps) {
       const pick = (cell) => {
         if (!cell || !cell.dataset.l) return;

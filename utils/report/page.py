@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from behaviors import Behavior
@@ -15,7 +15,7 @@ from utils.files.names import Variant, other_unit
 from utils.files.paths import Paths
 from utils.report import headline
 from utils.report.answers import answers
-from utils.report.charts import dose_chart
+from utils.report.charts import dose_chart, layer_chart
 from utils.report.choices import choice
 from utils.report.heat_maps import heat_map
 from utils.report.markup import Html, joined, tag
@@ -63,11 +63,15 @@ def page(content: Content, paths: Paths) -> bytes:
     groups = by_group(content.sweeps)
     compared = [g for g in groups if any(s.top is not None for s in g)]
     axes = reaches(groups)
+    first = headline.by_effect(compared[0]) if compared else []
+    order = {sweep.behavior.id: place for place, sweep in enumerate(first)}
+    by_place = sorted(content.behaviors, key=lambda b: order.get(b.id, len(order)))
+    content = replace(content, behaviors=by_place)
     lead = headline.sentence(compared[0], content.model) if compared else _nothing_compared(content)
     body = joined(
         tag(
             "header",
-            tag("h1", f"Steering {content.model}"),
+            tag("h1", "Report of a sweep"),
             tag("p", lead, class_="lead"),
             tag("p", _what_is_shown(), class_="note"),
         ),
@@ -163,7 +167,10 @@ def _sweep(sweep: Sweep, axes: Mapping[tuple[Variant, str], tuple[float, float]]
     charts = [
         dose_chart(p, i, sweep.layer, strengths, unit, reach[i]) for i, p in enumerate(panels)
     ]
+    steered = [s for s in strengths if s]
     if len(layers) > 1:
+        ends = sorted({steered[0], steered[-1]})
+        charts.append(layer_chart(panels[0], sweep.layer, layers, ends, unit, reach[0]))
         slider = _slider(sweep)
         maps = [
             heat_map(p, i, sweep.layer, layers, strengths, unit, _limit(p, reach[i]))
@@ -181,8 +188,7 @@ def _sweep(sweep: Sweep, axes: Mapping[tuple[Variant, str], tuple[float, float]]
         slider,
         tag("div", charts, class_="charts"),
         below,
-        tag("p", tag("output", ""), class_="readout needs-js") if len(layers) > 1 else None,
-        tag("p", tag("output", ""), class_="readout needs-js") if len(layers) == 1 else None,
+        tag("p", tag("output", ""), class_="readout needs-js"),
         data_sweep=sweep.key,
     )
 

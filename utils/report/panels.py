@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from utils.files.names import Cell, Variant
 from utils.report.sweeps import Sweep
 from utils.scores.control_report import band
 from utils.scores.control_rows import CONTENT, LETTER
-from utils.stats import Estimate
+from utils.stats import FEWEST, Estimate
 from utils.vectors.control_names import DRAWN
 
 # Drawn in grey: the hardest comparison that there is.
@@ -48,13 +49,18 @@ class Panel:
         return min(ends, default=0.0), max(ends, default=0.0)
 
 
+@functools.cache
 def panels_of(sweep: Sweep) -> list[Panel]:
     """The score's changes; content and letter where both orders were asked."""
     table = sweep.table
     found = []
-    changes = {cell: table.change(cell, table.base(cell[0])) for cell in table.scores}
+    changes = {
+        # what changes are counted from does not differ from itself, and needs no interval
+        cell: UNSTEERED if cell == table.base(cell[0]) else table.change(cell, table.base(cell[0]))
+        for cell in table.scores
+    }
     known = {cell: e for cell, e in changes.items() if e is not None}
-    if len(known) > 1:
+    if any(e is not UNSTEERED for e in known.values()):
         base = table.base(sweep.layer)
         level = None if base is None else table.score(base)
         digits = sweep.test.scale.digits
@@ -85,9 +91,13 @@ def _effect_panel(sweep: Sweep, quantity: str) -> Panel | None:
         return Panel(quantity, title, cells | zero, grey | (zero if grey else {}), behind)
     if not table.effects:
         return None
-    changes = {c: table.effect(quantity, c, table.base(c[0])) for c in table.effects}
+    changes = {
+        c: UNSTEERED if c == table.base(c[0]) else table.effect(quantity, c, table.base(c[0]))
+        for c in table.effects
+    }
     known = {c: e for c, e in changes.items() if e is not None}
-    return Panel(quantity, title, known) if len(known) > 1 else None
+    steered = any(e is not UNSTEERED for e in known.values())
+    return Panel(quantity, title, known) if steered else None
 
 
 def reach_of(e: Estimate) -> tuple[float, float]:
@@ -115,7 +125,7 @@ def reaches(
     return found
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
+def ticks(low: float, high: float, most: int = 7) -> list[float]:
     """Round numbers from low to high."""
     span = (high - low) / most
     unit = 10.0 ** math.floor(math.log10(span))
@@ -133,7 +143,9 @@ def data_of(panel: Panel, layers: Sequence[int], strengths: Sequence[float]) -> 
             for n in layers
         }
 
-    more = {"band": grid(panel.band)} if panel.band else {}
+    # of controls the ends are those of their draws, however few
+    grey = {cell: replace(e, n=max(e.n, FEWEST)) for cell, e in panel.band.items()}
+    more = {"band": grid(grey)} if grey else {}
     return {"quantity": panel.quantity, "title": panel.title, "digits": panel.digits} | {
         "cells": grid(panel.cells),
         **more,
@@ -142,8 +154,9 @@ def data_of(panel: Panel, layers: Sequence[int], strengths: Sequence[float]) -> 
 
 def numbers_of(e: Estimate) -> list[float | None]:
     """Mean, low and high to 5 digits; ``None`` for the ends of an interval that says nothing."""
-    wide = e.has_interval or e is UNSTEERED
-    return [five(e.mean), five(e.low) if wide else None, five(e.high) if wide else None]
+    if not e.has_interval and e is not UNSTEERED:
+        return [five(e.mean), None, None]
+    return [five(e.mean), five(e.low), five(e.high)]
 
 
 def five(value: float) -> float:

@@ -75,7 +75,7 @@ class Found:
         return Sweep(self, table, controls)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sweep:
     """One behaviour and variant, read.
 
