@@ -36,9 +36,16 @@ def fill(root: Path, model: Path) -> Paths:
     questions = [{"question": q} for q in QUESTIONS[:4]]
     write_json(paths.test_data("calm", "open_ended"), questions)
     own = flags(paths, model)
-    steer = ("prompting_with_steering", *own, *GRID)
-    call(*steer, "--controls", "random", "shuffled", "letter", "--control_draws", 19)
-    call(*steer, "--both_orders")
+    steer = (*own, *GRID)
+    call(
+        "prompting_with_steering",
+        *steer,
+        "--controls",
+        "random",
+        "--control_draws",
+        19,
+    )
+    call("prompting_with_steering", *steer, "--both_orders")
     call("prompting_with_steering", *own, "--type", "open_ended", "--max_new_tokens", 8,
          "--layers", 1, "--doses", *DOSES)  # fmt: skip
     call("tune", *own, "--layers", "0-2", "--doses", 0.1, 0.2, "--budget", "kl=1", *OPEN)

@@ -20,8 +20,8 @@ from utils.files.paths import Paths
 from utils.files.remembered import code_version
 from utils.models.choice import ModelChoice
 from utils.models.identity import weights_fingerprint
-from utils.report.markup import Html
-from utils.report.page import Content, assets_digest, page
+from utils.report.markup import Html, assets_digest
+from utils.report.page import Content, page
 from utils.report.sweeps import Found, Sweep, find, sources
 from utils.report.tokens import TokenPlan, plan_tokens
 from utils.steering.prompt_source import known_dtype

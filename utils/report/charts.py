@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from utils.report.markup import Html, joined, number, tag
-from utils.report.panels import Panel, ticks
+from utils.report.panels import Panel, five, ticks
 from utils.stats import Estimate
 from utils.text.numbers import rounded, signed, true_minus
 
@@ -30,7 +30,8 @@ class Axes:
     """
 
     def __init__(self, strengths: Sequence[float], reach: tuple[float, float]) -> None:
-        self.low, self.high = reach
+        # as many digits as the page's script has
+        self.low, self.high = (float(f"{end:.6g}") for end in reach)
         self.first = min(strengths)
         self.span = (max(strengths) - self.first) or 1.0
 
@@ -39,7 +40,7 @@ class Axes:
         return LEFT + INSIDE + inner * (strength - self.first) / self.span
 
     def y(self, value: float) -> float:
-        return TOP + (BOTTOM - TOP) * (self.high - value) / (self.high - self.low)
+        return TOP + (BOTTOM - TOP) * (self.high - five(value)) / (self.high - self.low)
 
 
 def sign_class(strength: float) -> str:
@@ -83,7 +84,7 @@ def dose_chart(
         aria_label=f"{panel.title} at layer {layer}. {'; '.join(texts)}",
         data_panel=index,
         data_box=f"{TOP} {BOTTOM}",
-        data_range=f"{axes.low:.6g} {axes.high:.6g}",
+        data_range=f"{axes.low!r} {axes.high!r}",
     )
 
 
@@ -98,7 +99,7 @@ def _grid(axes: Axes, panel: Panel) -> Html:
         y = number(axes.y(value))
         kind = "grid" if abs(value) > 1e-12 else "grid base"
         parts.append(tag("line", x1=LEFT, x2=RIGHT, y1=y, y2=y, class_=kind))
-        parts.append(tag("text", _tick(value), x=LEFT - 5, y=y, class_="tick end"))
+        parts.append(tag("text", tick_text(value), x=LEFT - 5, y=y, class_="tick end"))
         if panel.level is not None:
             level = rounded(panel.level.mean + value, 2)
             parts.append(tag("text", level, x=RIGHT + 5, y=y, class_="tick"))
@@ -188,7 +189,7 @@ def layer_chart(
         kind = "grid" if abs(value) > 1e-12 else "grid base"
         y = number(axes.y(value))
         parts.append(tag("line", x1=LEFT, x2=WIDE_RIGHT, y1=y, y2=y, class_=kind))
-        parts.append(tag("text", _tick(value), x=LEFT - 5, y=y, class_="tick end"))
+        parts.append(tag("text", tick_text(value), x=LEFT - 5, y=y, class_="tick end"))
     shown = [n for n in layers if n % 5 == 0] if len(layers) > 12 else layers
     parts += [tag("text", str(n), x=number(xs[n]), y=BOTTOM + 16, class_="tick mid") for n in shown]
     parts.append(tag("text", "layer", x=(LEFT + WIDE_RIGHT) / 2, y=HEIGHT - 6, class_="axis mid"))
@@ -225,12 +226,17 @@ def _over_layers(
         "g",
         tag("path", d=f"M{' L'.join([*upper, *lower])} Z", class_="ribbon") if wide else None,
         tag("path", d=f"M{' L'.join(line)}", class_="line"),
-        tag("text", label, x=number(x), y=number(y), class_="value mid"),
+        tag("text", label, x=number(x), y=number(y), class_=f"value {_side(x)}"),
         class_=sign_class(strength),
     )
 
 
-def _tick(value: float) -> str:
+def _side(x: float) -> str:
+    """How a text at x is set so that it stays within a wide picture."""
+    return "" if x < LEFT + 40 else "end" if x > WIDE_RIGHT - 40 else "mid"
+
+
+def tick_text(value: float) -> str:
     return true_minus(f"{value:+g}") if abs(value) > 1e-12 else "0"
 
 

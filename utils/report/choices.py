@@ -9,7 +9,7 @@ from typing import Any
 
 from utils.errors import UserError
 from utils.files.contents import read_json, read_verified
-from utils.report.charts import signed_number
+from utils.report.charts import signed_number, tick_text
 from utils.report.markup import Html, joined, number, tag
 from utils.report.panels import ticks
 from utils.text.numbers import true_minus
@@ -87,7 +87,7 @@ def _picture(
         kind = "grid" if abs(value) > 1e-12 else "grid base"
         h = number(y(value))
         parts.append(tag("line", x1=LEFT, x2=RIGHT, y1=h, y2=h, class_=kind))
-        parts.append(tag("text", true_minus(f"{value:+g}"), x=LEFT - 5, y=h, class_="tick end"))
+        parts.append(tag("text", tick_text(value), x=LEFT - 5, y=h, class_="tick end"))
     for power in range(math.ceil(left), math.floor(right) + 1):
         text = f"{10.0**power:g}"
         parts.append(tag("text", text, x=number(x(10.0**power)), y=BOTTOM + 16, class_="tick mid"))

@@ -8,7 +8,7 @@ from utils.report.charts import forest_axis, forest_row, sign_class
 from utils.report.markup import Html, joined, tag
 from utils.report.panels import common_reach, reach_of
 from utils.report.sweeps import Sweep, group_title
-from utils.report.verdict import UNSURE, Verdict, control_p, rules, verdict
+from utils.report.verdict import STILL, Verdict, control_p, rules, verdict
 from utils.scores.control_report import by_strength, lines_of
 from utils.scores.control_rows import CONTENT, LETTER
 from utils.scores.score_report import BEST, with_interval
@@ -24,22 +24,35 @@ def sentence(sweeps: Sequence[Sweep], model: str) -> str:
     if not found:
         return f"{model} was steered, and nothing was measured at two strengths of one layer."
     moved = [s for s, v in found if v.moves]
-    unsure = sum(v.word == UNSURE for _, v in found)
-    total = f"{len(found)} behaviours" if len(found) > 1 else "one behaviour"
     if not moved:
-        rest = f" ({unsure} not surely)" if unsure else ""
-        return f"Steering {model} surely moves none of {total}{rest}."
+        return _none_moves(found, model)
     most = max(moved, key=lambda s: abs(s.top[1].mean) if s.top else 0.0)
     assert most.top is not None and most.ends is not None
+    what = most.behavior.name
+    if len(found) > 1:
+        what = f"{len(moved)} of {len(found)} behaviours, {what} most"
     low, high = most.ends
     scores = [most.table.score(cell) for cell in (low, high)]
     levels = [f"{e.mean:.{most.test.scale.digits}f}" for e in scores if e is not None]
     unit = most.variant.unit
     return (
-        f"Steering {model} moves {len(moved)} of {total}, {most.behavior.name} most: "
-        f"the mean {most.test.score_name} goes from {levels[0]} at {unit} {signed(low[1])} to "
-        f"{levels[1]} at {unit} {signed(high[1])} (layer {low[0]})."
+        f"Steering {model} moves {what}: the mean {most.test.score_name} goes from {levels[0]} at "
+        f"{unit} {signed(low[1])} to {levels[1]} at {unit} {signed(high[1])} (layer {low[0]})."
     )
+
+
+def _none_moves(found: Sequence[tuple[Sweep, Verdict]], model: str) -> str:
+    """The same where nothing surely moves."""
+    still = all(v.word == STILL for _, v in found)
+    if len(found) == 1:
+        name = found[0][0].behavior.name
+        if still:
+            return f"Steering {model} does not move {name}."
+        return f"Whether steering {model} moves {name} is not sure."
+    if still:
+        return f"Steering {model} moves none of {len(found)} behaviours."
+    unsure = sum(v.word != STILL for _, v in found)
+    return f"Steering {model} surely moves none of {len(found)} behaviours ({unsure} not surely)."
 
 
 def table(sweeps: Sequence[Sweep]) -> Html:

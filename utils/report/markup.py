@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
+import json
 from collections.abc import Iterable
+from pathlib import Path
+
+from utils.drawing.palette import COLORS
+
+ASSETS = Path(__file__).resolve().parent
+STYLE, SCRIPT = ASSETS / "page.css", ASSETS / "page.js"
 
 
 class Html(str):
@@ -55,3 +64,39 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
 def number(value: float) -> str:
     """A coordinate: one digit after the point, no more."""
     return f"{value:.1f}".removesuffix(".0")
+
+
+def safe_json(value: object) -> Html:
+    """JSON within a script element: a text in it cannot end the element."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return Html(text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026"))
+
+
+def document(title: str, body: Html) -> bytes:
+    """Everything in one file, under a policy by which nothing but its own script ever runs."""
+    script = SCRIPT.read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    colours = (
+        f":root {{ --neg-dark: {COLORS[0]}; --pos-dark: {COLORS[1]}; --neg-bright: {COLORS[5]}; "
+        f"--pos-bright: {COLORS[4]}; --mark: {COLORS[4]}; }}\n"
+    )
+    style = colours + STYLE.read_text(encoding="utf-8")
+    head = joined(
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", title),
+        tag("style", Html(style)),
+    )
+    run = tag("script", Html(script))
+    whole = f"<!doctype html>\n{tag('html', tag('head', head), tag('body', body, run), lang='en')}"
+    return f"{whole}\n".encode()
+
+
+def assets_digest() -> str:
+    """Hash of the style and the script, which are part of what a page is made from."""
+    return hashlib.sha256(STYLE.read_bytes() + SCRIPT.read_bytes()).hexdigest()[:16]

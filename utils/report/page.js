@@ -11,6 +11,7 @@
     const text = Math.abs(value).toFixed(digits);
     return Number(text) ? (value < 0 ? "\u2212" : "+") + text : text;
   };
+  const at = (value) => value.toFixed(1).replace(/\.0$/, "");
   const strengthText = (s) => (s ? (s < 0 ? "\u2212" : "+") + Math.abs(s) : "0");
 
   /* ---- the address ---- */
@@ -57,21 +58,21 @@
       if (!cell) continue;
       const [mean, from, to] = cell, middle = y(mean);
       const ends = from === null ? [middle, middle] : [y(to), y(from)];
-      line.push(`${x},${middle.toFixed(1)}`);
-      point.querySelector("circle").setAttribute("cy", middle.toFixed(1));
+      line.push(`${x},${at(middle)}`);
+      point.querySelector("circle").setAttribute("cy", at(middle));
       const bar = point.querySelector("line");
-      bar.setAttribute("y1", ends[0].toFixed(1));
-      bar.setAttribute("y2", ends[1].toFixed(1));
+      bar.setAttribute("y1", at(ends[0]));
+      bar.setAttribute("y2", at(ends[1]));
       const text = point.querySelector("text");
       if (text) {
         text.textContent = shown(mean, panel.digits);
-        text.setAttribute("y", (ends[0] - 5).toFixed(1));
+        text.setAttribute("y", at(ends[0] - 5));
       }
       texts.push(`${sweep.unit} ${strengthText(sweep.strengths[i])}: ${shown(mean, panel.digits)}`);
       const grey = panel.band && panel.band[layer][i];
       if (grey && grey[1] !== null) {
-        upper.push(`${x},${y(grey[2]).toFixed(1)}`);
-        lower.unshift(`${x},${y(grey[1]).toFixed(1)}`);
+        upper.push(`${x},${at(y(grey[2]))}`);
+        lower.unshift(`${x},${at(y(grey[1]))}`);
       }
     }
     svg.querySelector(".curve").setAttribute("d", line.length ? `M${line.join(" L")}` : "");
@@ -168,7 +169,7 @@
       figure.layers.addEventListener("click", (event) => {
         const box = figure.layers.getBoundingClientRect();
         const x = ((event.clientX - box.left) / box.width) * figure.layers.viewBox.baseVal.width;
-        const far = figure.layers.dataset.xs.split(" ").map((at) => Math.abs(at - x));
+        const far = figure.layers.dataset.xs.split(" ").map((each) => Math.abs(each - x));
         choose(key, sweep.layers[far.indexOf(Math.min(...far))], strengthNow(), true);
       });
     for (const table of figure.maps) {

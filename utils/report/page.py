@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from behaviors import Behavior
-from utils.drawing.palette import COLORS
 from utils.files.names import Variant, other_unit
 from utils.files.paths import Paths
 from utils.report import headline
@@ -18,15 +14,12 @@ from utils.report.answers import answers
 from utils.report.charts import dose_chart, layer_chart
 from utils.report.choices import choice
 from utils.report.heat_maps import heat_map
-from utils.report.markup import Html, joined, tag
+from utils.report.markup import Html, document, joined, safe_json, tag
 from utils.report.panels import Panel, data_of, numbers_of, panels_of, reaches
 from utils.report.records import records
 from utils.report.sweeps import Sweep, by_group, group_title
 from utils.report.verdict import verdict
 from utils.scores.score_report import with_interval
-
-ASSETS = Path(__file__).resolve().parent
-STYLE, SCRIPT = ASSETS / "page.css", ASSETS / "page.js"
 
 
 @dataclass(frozen=True)
@@ -83,9 +76,9 @@ def page(content: Content, paths: Paths) -> bytes:
             _missing(content.missing),
             _records(content, paths),
         ),
-        tag("script", _safe_json(_data(content)), type="application/json", id="data"),
+        tag("script", safe_json(_data(content)), type="application/json", id="data"),
     )
-    return _document(f"Steering {content.model}", body)
+    return document(f"Steering {content.model}", body)
 
 
 def _nothing_compared(content: Content) -> str:
@@ -170,7 +163,8 @@ def _sweep(sweep: Sweep, axes: Mapping[tuple[Variant, str], tuple[float, float]]
     steered = [s for s in strengths if s]
     if len(layers) > 1:
         ends = sorted({steered[0], steered[-1]})
-        charts.append(layer_chart(panels[0], sweep.layer, layers, ends, unit, reach[0]))
+        wide = layer_chart(panels[0], sweep.layer, layers, ends, unit, reach[0])
+        charts.insert(1, wide)
         slider = _slider(sweep)
         maps = [
             heat_map(p, i, sweep.layer, layers, strengths, unit, _limit(p, reach[i]))
@@ -280,39 +274,3 @@ def _data(content: Content) -> dict[str, object]:
             "levels": levels,
         }
     return {"sweeps": found}
-
-
-def _safe_json(value: object) -> Html:
-    """JSON within a script element: a text in it cannot end the element."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return Html(text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026"))
-
-
-def _document(title: str, body: Html) -> bytes:
-    """Everything in one file, under a policy by which nothing but its own script ever runs."""
-    script = SCRIPT.read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-    colours = (
-        f":root {{ --neg: {COLORS[0]}; --pos: {COLORS[1]}; --neg-bright: {COLORS[5]}; "
-        f"--pos-bright: {COLORS[4]}; --mark: {COLORS[4]}; }}\n"
-    )
-    style = colours + STYLE.read_text(encoding="utf-8")
-    head = joined(
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("style", Html(style)),
-    )
-    run = tag("script", Html(script))
-    whole = f"<!doctype html>\n{tag('html', tag('head', head), tag('body', body, run), lang='en')}"
-    return f"{whole}\n".encode()
-
-
-def assets_digest() -> str:
-    """Hash of the style and the script, which are part of what a page is made from."""
-    return hashlib.sha256(STYLE.read_bytes() + SCRIPT.read_bytes()).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -168,13 +169,17 @@ def _of_model(name: ResultName, parts: Mapping[str, Any]) -> bool:
     return all(getattr(name.variant, key) == parts.get(key) for key in keys)
 
 
-def _order(variant: Variant) -> tuple[object, ...]:
-    """A/B questions first, the plain run before others, what is whole before tries."""
+def _order(variant: Variant, behaviors: int) -> tuple[object, ...]:
+    """A/B questions first, the plain run before others, what is whole before tries.
+
+    Then what was run of most behaviours, so that the first table holds as many as it can.
+    """
     kinds = list(TESTS)
     return (
         kinds.index(variant.type),
         len(variant.overrides),
         variant.limit or 0,
+        -behaviors,
         not variant.both_orders,
         variant.unit != DOSE,
         variant.stem(),
@@ -199,7 +204,8 @@ def find(behaviors: Iterable[Behavior], parts: Mapping[str, Any], paths: Paths) 
             selection = Selection(behavior.id, variant, cells, tuple(sorted(cells)))
             controls = {n.cell: paths.controls(n) for n in tried if n.variant == variant}
             found.append(Found(behavior, selection, controls))
-    return sorted(found, key=lambda f: _order(f.variant))
+    count = Counter(f.variant for f in found)
+    return sorted(found, key=lambda f: _order(f.variant, count[f.variant]))
 
 
 def sources(
