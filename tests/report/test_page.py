@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from browser import Visit, Visitor
@@ -13,6 +13,9 @@ from page_bench import ATTACK, DOSES, LAYERS, MODEL, fill, flags
 from running import call, numbers_of
 
 from utils.files.paths import Paths
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator
 
 KEY = "calm~ab~dose"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 320, "height": 700}
@@ -24,9 +27,8 @@ def made(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Paths:
     paths = fill(tmp_path_factory.mktemp("page"), tiny_folder)
     own = flags(paths, tiny_folder)
     assert call("report", *own, "--token_heat_maps", 1) == 0
-    assert call("plot_results", *own) == 0
-    assert call("plot_results", *own, "--both_orders") == 0
-    assert call("plot_results", *own, "--controls") == 0
+    for more in ((), ("--both_orders",), ("--controls",)):
+        assert call("plot_results", *own, "--behaviors", "calm", *more) == 0
     return paths
 
 
@@ -40,12 +42,12 @@ def data_of(visit: Visit) -> dict[str, Any]:
     return found["sweeps"]
 
 
-def cell(visit: Visit, layer: int, dose: float, key: str = KEY, panel: int = 0) -> Any:
+def cell(visit: Visit, layer: int, dose: float, key: str = KEY, panel: int = 0) -> Locator:
     table = visit.page.locator(f'[data-sweep="{key}"] table.heat').nth(panel)
     return table.locator(f'td[data-l="{layer}"][data-s="{dose:g}"]')
 
 
-def slider(visit: Visit, key: str = KEY) -> Any:
+def slider(visit: Visit, key: str = KEY) -> Locator:
     return visit.page.locator(f'[data-sweep="{key}"] input[type=range]')
 
 
@@ -53,8 +55,14 @@ def said(visit: Visit, key: str = KEY) -> str:
     return visit.page.locator(f'[data-sweep="{key}"] .readout output').inner_text()
 
 
+def attribute(of: Locator, name: str) -> str:
+    found = of.get_attribute(name)
+    assert found is not None, f"no {name}"
+    return found
+
+
 def label(visit: Visit, key: str = KEY) -> str:
-    return visit.page.locator(f'[data-sweep="{key}"] svg.chart').first.get_attribute("aria-label")
+    return attribute(visit.page.locator(f'[data-sweep="{key}"] svg.chart').first, "aria-label")
 
 
 def assert_at(visit: Visit, layer: int, dose: float) -> None:
@@ -176,14 +184,14 @@ def test_numbers_are_those_of_the_tables(visit: Visitor, made: Paths, place: Pat
     strengths = {f"{s:g}": i for i, s in enumerate(sweep["strengths"])}
     compared = 0
     for row in rows:
-        place_ = strengths[row["dose"]]
+        column = strengths[row["dose"]]
         if row["quantity"] == "score":
-            found = sweep["levels"][row["layer"]][place_]
+            found = sweep["levels"][row["layer"]][column]
         elif row["dose"] == "0":
             continue
         else:
-            found = sweep["panels"][0]["cells"][row["layer"]][place_]
-            text = cell(seen, int(row["layer"]), float(row["dose"])).get_attribute("aria-label")
+            found = sweep["panels"][0]["cells"][row["layer"]][column]
+            text = attribute(cell(seen, int(row["layer"]), float(row["dose"])), "aria-label")
             assert text.endswith(shown(row["mean"]).replace("+0.000", "0.000"))
         expected = [float(row[name]) for name in ("mean", "low95", "high95")]
         assert found == pytest.approx(expected, abs=1.1e-5)
@@ -240,11 +248,11 @@ def test_the_slider_moves_the_grey_band(visit: Visitor, place: Path) -> None:
     band = seen.page.locator(f'[data-sweep="{KEY}"] .band').first
     panel = data_of(seen)[KEY]["panels"][1]
     svg = seen.page.locator(f'[data-sweep="{KEY}"] svg.chart').nth(1)
-    top, bottom = map(float, svg.get_attribute("data-box").split())
-    low, high = map(float, svg.get_attribute("data-range").split())
+    top, bottom = map(float, attribute(svg, "data-box").split())
+    low, high = map(float, attribute(svg, "data-range").split())
     for layer in LAYERS:
         cell(seen, layer, 0.2).click()
-        ys = [float(y) for y in re.findall(r",([-\d.]+)", band.get_attribute("d"))]
+        ys = [float(y) for y in re.findall(r",([-\d.]+)", attribute(band, "d"))]
         last = panel["band"][str(layer)][-1]
         expected = [top + (bottom - top) * (high - x) / (high - low) for x in (last[2], last[1])]
         assert ys[2:4] == pytest.approx(expected, abs=0.06), "the outer edge at the last dose"
@@ -291,14 +299,13 @@ def test_the_first_view_needs_no_script(visit: Visitor, place: Path) -> None:
     assert "Steering tiny-llama" in still.page.locator(".lead").inner_text()
     assert still.page.locator("#summary table.headline").first.is_visible()
     assert not still.page.locator("input[type=range]").first.is_visible()
-    for name in ("d", "cy", "y1", "y2", "aria-label"):
-        plain, drawn = (
-            [shape.get_attribute(name) for shape in v.page.locator(f"[data-sweep] [{name}]").all()]
-            for v in (still, moved)
-        )
-        assert plain == drawn and len(plain) > 4, name
-    values = [v.page.locator("svg.chart .value").all_text_contents() for v in (still, moved)]
-    assert values[0] == values[1] and len(values[0]) > 4
+    drawn = [
+        re.findall(r'<svg class="chart".*?</svg>', v.page.content(), flags=re.DOTALL)
+        for v in (still, moved)
+    ]
+    # that a point is seen is said by the script, and goes without saying
+    drawn[1] = [text.replace(' visibility="visible"', "") for text in drawn[1]]
+    assert drawn[0] == drawn[1] and len(drawn[0]) > 4
 
 
 def test_it_prints(visit: Visitor, place: Path, tmp_path: Path) -> None:
