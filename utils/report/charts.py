@@ -267,7 +267,7 @@ def forest_axis(reach: tuple[float, float]) -> Html:
     def x(value: float) -> float:
         return 6 + (FOREST_WIDTH - 12) * (value - reach[0]) / (reach[1] - reach[0])
 
-    shown = [t for t in ticks(*reach, most=5) if 18 < x(t) < FOREST_WIDTH - 18]
+    shown = ticks(*reach, most=4)
     texts = [
         tag(
             "text",
