@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from utils.data.rows import Row
-from utils.report.markup import Html, joined, tag
+from utils.report.markup import Html, data_table, joined, tag
 from utils.report.sweeps import Sweep
 from utils.scores.loops import find_loop
 from utils.scores.summary import shares_of_answers
@@ -77,28 +77,14 @@ def _table(
     sweep: Sweep, title: str, rows: Mapping[float, Sequence[Row]], numbers: Sequence[int]
 ) -> Html:
     base = 0.0 if 0.0 in rows else None
-    head = [tag("th", "question", scope="col")]
-    head += [tag("th", _strength(sweep, s), scope="col") for s in rows]
+    head = ["question", *(_strength(sweep, s) for s in rows)]
     body = []
     for n in numbers:
         plain = None if base is None else str(rows[base][n]["model_output"])
         cells = [_answer(found[n], None if s == base else plain) for s, found in rows.items()]
         question = str(next(iter(rows.values()))[n]["question"])
         body.append(tag("tr", tag("th", question, scope="row"), cells))
-    return tag(
-        "div",
-        tag(
-            "table",
-            tag("thead", tag("tr", head)),
-            tag("tbody", body),
-            class_="answers",
-            style=f"--n:{len(rows)}",
-        ),
-        class_="scroll",
-        tabindex=0,
-        role="region",
-        aria_label=title,
-    )
+    return data_table(head, body, label=title, class_="answers", style=f"--n:{len(rows)}")
 
 
 def _answer(row: Row, plain: str | None) -> Html:

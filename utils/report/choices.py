@@ -10,7 +10,7 @@ from typing import Any
 from utils.errors import UserError
 from utils.files.contents import read_json, read_verified
 from utils.report.charts import signed_number, tick_text
-from utils.report.markup import Html, joined, number, tag
+from utils.report.markup import Html, data_table, joined, number, tag
 from utils.report.panels import ticks
 from utils.text.numbers import true_minus
 from utils.tuning.budgets import KL
@@ -131,10 +131,5 @@ def _front(cells: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any] | None,
         texts = [str(cell["layer"]), signed_number(cell[unit], 3)[1:], _estimate(cell["effect"])]
         cells_ = [tag("td", text, class_="num") for text in [*texts, f"{cell[KL]:.3g}"]]
         rows.append(tag("tr", cells_, tag("td", word)))
-    table = tag(
-        "table",
-        tag("caption", "The Pareto front: no other cell has more effect for as little damage"),
-        tag("thead", tag("tr", [tag("th", h, scope="col") for h in head])),
-        tag("tbody", rows),
-    )
-    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="Pareto front")
+    caption = "The Pareto front: no other cell has more effect for as little damage"
+    return data_table(head, rows, label="Pareto front", caption=caption)

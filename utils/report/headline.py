@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from utils.report.charts import forest_axis, forest_row, sign_class
-from utils.report.markup import Html, joined, tag
+from utils.report.markup import Html, data_table, joined, tag
 from utils.report.panels import common_reach, reach_of
 from utils.report.sweeps import Sweep, group_title
 from utils.report.verdict import STILL, Verdict, control_p, rules, verdict
@@ -14,6 +14,7 @@ from utils.scores.control_rows import CONTENT, LETTER
 from utils.scores.score_report import BEST, with_interval
 from utils.stats import Estimate
 from utils.text.numbers import signed
+from utils.vectors.control_names import DRAWN
 
 CHANGE = "paired change of the mean {name} with 95 % interval"
 
@@ -89,29 +90,12 @@ def table(sweeps: Sequence[Sweep]) -> Html:
         cells = [_verdict_cell(found, change), tag("td", forest_row(change, reach))]
         cells += [tag("td", text, class_="num") for text in texts]
         body.append(tag("tr", tag("th", name, scope="row"), cells))
+    unit, score = sweeps[0].variant.unit, test.score_name
+    caption = f"{score} at each {unit}, and the {CHANGE.format(name=score)}"
     return joined(
         tag("h3", title),
-        tag(
-            "div",
-            tag(
-                "table",
-                tag(
-                    "caption",
-                    f"{test.score_name} at each {sweeps[0].variant.unit}, and the "
-                    f"{CHANGE.format(name=test.score_name)}",
-                ),
-                tag("thead", tag("tr", [tag("th", h, scope="col") for h in head])),
-                tag("tbody", body),
-                class_="headline",
-            ),
-            class_="scroll",
-            tabindex=0,
-            role="region",
-            aria_label=title,
-        ),
-        tag(
-            "p", _notes(sweeps, several=any(len(s.table.layers) > 1 for s in sweeps)), class_="note"
-        ),
+        data_table(head, body, label=title, caption=caption, class_="headline"),
+        tag("p", _notes(sweeps), class_="note"),
         _beside_controls(sweeps),
     )
 
@@ -154,8 +138,10 @@ def _verdict_cell(found: Verdict, change: Estimate) -> Html:
     return tag("td", tag("b", found.word), why, class_=f"verdict {kind}")
 
 
-def _notes(sweeps: Sequence[Sweep], *, several: bool) -> str:
+def _notes(sweeps: Sequence[Sweep]) -> str:
+    """What one must know to read the table, the rules of its verdicts last."""
     test = sweeps[0].test
+    several = any(len(s.table.layers) > 1 for s in sweeps)
     counts = sorted({s.top[1].n for s in sweeps if s.top is not None})
     asked = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     parts = [f"{asked} questions a behaviour; change: from the lowest to the highest strength."]
@@ -181,23 +167,15 @@ def _beside_controls(sweeps: Sequence[Sweep]) -> Html | None:
                 cells = [tag("td", text, class_="num") for text in texts]
                 kind = "control" if name.startswith(" ") else None
                 body.append(tag("tr", tag("th", name.strip(), scope="row"), cells, class_=kind))
-    unit = tried[0].variant.unit
-    return tag(
-        "div",
-        tag(
-            "table",
-            tag(
-                "caption",
-                f"Beside their controls: effects in logits at layer, {unit}; both signs: "
-                "half of what lies between them. Of controls median and 2.5 to 97.5 %. Questions "
-                "in both orders of their choices",
-            ),
-            tag("thead", tag("tr", [tag("th", h, scope="col") for h in head])),
-            tag("tbody", body),
-            class_="controls",
-        ),
-        class_="scroll",
-        tabindex=0,
-        role="region",
-        aria_label="Effects beside those of controls",
+    counts = {
+        kind: max(len(e.controls.draws(kind, CONTENT)) for s in tried for e in s.effects)
+        for kind in DRAWN
+    }
+    draws = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    caption = (
+        f"Beside their controls: effects in logits at layer, {tried[0].variant.unit}; of both "
+        "signs half of what lies between them; of controls median and 2.5 to 97.5 %. "
+        f"Every question in both orders of its choices. Draws: {draws or 'none'}."
     )
+    label = "Effects beside those of controls"
+    return data_table(head, body, label=label, caption=caption, class_="controls")

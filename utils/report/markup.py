@@ -61,6 +61,33 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
     return Html(f"{opened}{joined(*children)}</{name}>")
 
 
+def data_table(
+    head: Iterable[object],
+    body: Iterable[Html],
+    *,
+    label: str,
+    caption: str | None = None,
+    **attributes: object,
+) -> Html:
+    """A table that scrolls within itself where it is wider than the window.
+
+    Args:
+        head: headings of the columns.
+        body: its rows.
+        label: what it is called by who does not see it.
+        caption: stands above.
+        attributes: of the table.
+    """
+    table = tag(
+        "table",
+        None if caption is None else tag("caption", caption),
+        tag("thead", tag("tr", [tag("th", each, scope="col") for each in head])),
+        tag("tbody", body),
+        **attributes,
+    )
+    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=label)
+
+
 def number(value: float) -> str:
     """A coordinate: one digit after the point, no more."""
     return f"{value:.1f}".removesuffix(".0")

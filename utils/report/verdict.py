@@ -50,7 +50,9 @@ def verdict(sweep: Sweep) -> Verdict | None:
     layers = len(sweep.table.layers)
     p = p_of_questions(sweep.table.scores[high] - sweep.table.scores[low])
     if layers > 1 and p is not None and p * layers >= ALPHA:
-        return Verdict(UNSURE, f"the best of {layers} layers by chance: p {p * layers:.2g}")
+        return Verdict(
+            UNSURE, f"p {min(1.0, p * layers):.2g}, the best of {layers} layers counted in"
+        )
     p = control_p(sweep)
     if p is not None and p > ALPHA:
         return Verdict(UNSURE, f"controls do as much: p {p:.2g}")
