@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from browser import Visit, Visitor
+from conftest import QUESTIONS
 from page_bench import ATTACK, DOSES, LAYERS, MODEL, fill, flags
 from running import call, numbers_of
 
+from llama_wrapper import LlamaWrapper
+from utils.files.contents import load_torch
 from utils.files.paths import Paths
 
 if TYPE_CHECKING:
@@ -279,6 +283,53 @@ def test_answers_say_what_differs_loops_and_is_judged(visit: Visitor, place: Pat
     assert first.locator("td").nth(0).locator("mark").all_inner_texts() == ["No."]
     assert first.locator("td").nth(1).locator("mark").count() == 0, "the unsteered answer"
     assert "ends in a loop, 8 times" in (bold.first.text_content() or "")
+
+
+def test_tokens_are_those_of_a_plain_forward_pass(
+    visit: Visitor, made: Paths, place: Path, tiny_folder: Path
+) -> None:
+    """Dot products and cosines by hand, the first steered token, and where the answer begins."""
+    seen = visit(place)
+    text = seen.page.locator("#behavior-calm .tokens .text").first
+    shown = text.locator(".tok").evaluate_all("all => all.map(e => [e.textContent, e.title])")
+    wrapper = LlamaWrapper.load(str(tiny_folder), device="cpu")
+    prompt = wrapper.prompt_format().open_prompt(QUESTIONS[0])
+    ids = torch.tensor([[*prompt.ids, *wrapper.generate([prompt.ids], max_new_tokens=60)[0]]])
+    layer = data_of(seen)[KEY]["layer"]
+    vector = load_torch(made.vector("calm", layer, MODEL, normalized=True)).double()
+    with torch.no_grad():
+        states = wrapper.model(ids, output_hidden_states=True).hidden_states[layer + 1][0].double()
+    assert len(shown) == ids.shape[1]
+    for (_, title), state in zip(shown, states, strict=True):
+        numbers = re.findall(r"[+−][\d.]+(?:e[-−+]\d+)?", title)
+        dot, cosine = (float(x.replace("−", "-")) for x in numbers)
+        length = float(state.norm() * vector.norm())
+        assert dot == pytest.approx(float(state @ vector), rel=1e-3)
+        assert cosine == pytest.approx(float(state @ vector) / length, abs=1e-4)
+    marked = [n for n, (_, title) in enumerate(shown) if title.endswith("(first steered token)")]
+    assert marked == [prompt.steer_from]
+    before = text.locator("hr").evaluate("e => [...e.parentNode.children].indexOf(e)")
+    assert before == len(prompt.ids)
+
+
+def test_the_choice_is_that_of_its_file(visit: Visitor, made: Paths, place: Path) -> None:
+    seen = visit(place)
+    found = json.loads(made.tuning("calm", MODEL).read_text())
+    part = seen.page.locator("#behavior-calm")
+    chosen, effect = found["chosen"], found["test"]["effect"]
+    said = f"layer {chosen['layer']}, dose {chosen['dose']:.4g}. On the test questions: effect "
+    said += shown(effect["mean"])
+    assert said in part.inner_text()
+    front = [cell for cell in found["cells"] if cell["pareto"]]
+    rows = part.locator('[aria-label="Pareto front"] tbody tr').all_inner_texts()
+    assert len(rows) == len(front) >= 2
+    for cell_ in front:
+        (row,) = (r for r in rows if r.startswith(f"{cell_['layer']}\t{cell_['dose']:.3f}"))
+        assert shown(cell_["effect"]["mean"]) in row
+        assert ("chosen" in row) == (
+            cell_["layer"] == chosen["layer"] and cell_["dose"] == chosen["dose"]
+        )
+    assert part.locator("svg.pareto circle:not(.ring)").count() == len(found["cells"])
 
 
 @pytest.mark.parametrize(

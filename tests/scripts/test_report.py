@@ -87,12 +87,13 @@ def test_what_was_not_run_is_named_with_its_command(desk: Desk) -> None:
     top = "--layers 2 --multipliers -1 0 1"
     for command in (
         f"./prompting_with_steering.py --type ab {top} --controls random shuffled letter others",
-        f"./prompting_with_steering.py --type ab --both_orders {top}",
+        f"./prompting_with_steering.py --type ab {top} --both_orders",
         f"./tune.py --behaviors bold calm {where}",
         f"./prompting_with_steering.py --type open_ended {top} --behaviors bold calm {where}",
         f"./report.py --token_heat_maps 2 {where}",
     ):
         assert command in text
+    assert "--layers all" not in text
     some = report(desk, "--behaviors", "bold", "--overwrite")
     assert "<h2>Bold</h2>" in some and "<h2>Calm</h2>" not in some
 
@@ -146,6 +147,25 @@ def test_token_maps_need_vectors_and_questions(
     write_json(desk.paths.test_data("calm", "open_ended"), [{"question": "Is it?"}])
     with pytest.raises(UserError, match=r"missing vector .*calm/vec_layer_2_tiny-llama\.pt"):
         report(desk, "--token_heat_maps", 1)
+
+
+def test_one_layer_names_the_command_for_all(tmp_path: Path, datasets: Path) -> None:
+    desk = Desk(tmp_path / "made", datasets)
+    for multiplier in MULTIPLIERS:
+        desk.put("calm", 1, multiplier)
+    text = report(desk)
+    assert "Layer 1, the only one measured." in text and '<table class="heat"' not in text
+    assert "--type ab --layers all --multipliers -1 0 1 --behaviors calm" in text
+
+
+def test_a_page_that_is_large_says_how_to_make_it_smaller(
+    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(desk)
+    assert "--limit_answers" not in capsys.readouterr().out
+    monkeypatch.setattr("report.LARGE", 10_000)
+    report(desk, "--limit_answers", 5)
+    assert "the page has 0 MB; --limit_answers makes it smaller" in capsys.readouterr().out
 
 
 def test_its_code_is_small_and_fetches_nothing() -> None:

@@ -25,7 +25,6 @@ from utils.report.page import Content, page
 from utils.report.sweeps import Found, Sweep, find, sources
 from utils.report.tokens import TokenPlan, plan_tokens
 from utils.steering.prompt_source import known_dtype
-from utils.text.listing import numbered
 
 
 @dataclass(frozen=True)
@@ -148,36 +147,20 @@ def whole_page(args: argparse.Namespace, plan: PagePlan, maps: Mapping[str, Html
 
 def not_run(args: argparse.Namespace, plan: PagePlan) -> list[tuple[str, str]]:
     """What a page could show beside what it does, each with the command that makes it."""
-    ids, sweeps = [b.id for b in plan.behaviors], plan.sweeps
-    flags = _flags(args)
-    steer = "./prompting_with_steering.py --type"
+    flags, steer = _flags(args), "./prompting_with_steering.py --type"
+    ids = [b.id for b in plan.behaviors]
     lines = []
     without = [b for b in ids if b not in {f.behavior.id for f in plan.found}]
     if without:
         command = f"{steer} ab --behaviors {' '.join(without)}{flags}"
         lines.append((f"any sweep of {', '.join(without)}", command))
-    scored = [s for s in sweeps if s.variant.type == "ab" and not s.variant.overrides]
-    if scored and not any(s.effects for s in scored):
-        cells = _cells(scored[0])
-        more = "--controls random shuffled letter others"
-        command = f"{steer} ab {cells} {more} --behaviors {_ids(scored)}{flags}"
-        lines.append(
-            (
-                "controls: is the effect more than any vector's? (they need saved "
-                "activations, see docs/method.md)",
-                command,
-            )
-        )
-    if scored and not any(s.variant.both_orders or s.effects for s in scored):
-        command = f"{steer} ab --both_orders {_cells(scored[0])} --behaviors {_ids(scored)}{flags}"
-        lines.append(
-            ("both orders of the choices: what answers say, told from their letters", command)
-        )
+    scored = [s for s in plan.sweeps if s.variant.type == "ab" and not s.variant.overrides]
+    lines += _more_of_letters(scored, f"{steer} ab", flags)
     untuned = [b for b in ids if b not in plan.choices]
     if untuned:
         command = f"./tune.py --behaviors {' '.join(untuned)}{flags}"
         lines.append(("the choice of a layer and a strength, with its Pareto picture", command))
-    open_ = [s for s in sweeps if s.test.free_text]
+    open_ = [s for s in plan.sweeps if s.test.free_text]
     unanswered = [b for b in ids if b not in {s.behavior.id for s in open_}]
     if unanswered:
         cells = _cells(scored[0]) if scored else "--layers ..."
@@ -192,15 +175,37 @@ def not_run(args: argparse.Namespace, plan: PagePlan) -> list[tuple[str, str]]:
     return lines
 
 
+def _more_of_letters(scored: Sequence[Sweep], steer: str, flags: str) -> list[tuple[str, str]]:
+    """What could be measured beside the A/B sweeps that there are."""
+    if not scored:
+        return []
+    ids = " ".join(dict.fromkeys(s.behavior.id for s in scored))
+    end, cells = f"--behaviors {ids}{flags}", _cells(scored[0])
+    lines = []
+    if all(len(s.layers) == 1 for s in scored):
+        every = f"--layers all {_strengths(scored[0])}"
+        lines.append(("all layers, and so the map of them", f"{steer} {every} {end}"))
+    if not any(s.effects for s in scored):
+        what = (
+            "controls: is the effect more than any vector's? (shuffled and letter need "
+            "generate_vectors.py --save_activations)"
+        )
+        more = "--controls random shuffled letter others"
+        lines.append((what, f"{steer} {cells} {more} {end}"))
+        if not any(s.variant.both_orders for s in scored):
+            what = "both orders of the choices: what answers say, told from their letters"
+            lines.append((what, f"{steer} {cells} --both_orders {end}"))
+    return lines
+
+
 def _flags(args: argparse.Namespace) -> str:
     return commands.model_flags(args) + commands.folder_flags(args)
 
 
 def _cells(sweep: Sweep) -> str:
     """The layer that is shown, and its strengths."""
-    strengths = " ".join(f"{s:g}" for s in sweep.strengths)
-    return f"--layers {numbered([sweep.layer])} --{sweep.variant.unit}s {strengths}"
+    return f"--layers {sweep.layer} {_strengths(sweep)}"
 
 
-def _ids(sweeps: Sequence[Sweep]) -> str:
-    return " ".join(dict.fromkeys(s.behavior.id for s in sweeps))
+def _strengths(sweep: Sweep) -> str:
+    return f"--{sweep.variant.unit}s {' '.join(f'{s:g}' for s in sweep.strengths)}"

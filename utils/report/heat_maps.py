@@ -67,7 +67,7 @@ def heat_map(
 
 def _cell(panel: Panel, cell: tuple[int, float], at: str, limit: float, *, first: bool) -> Html:
     e = panel.cells.get(cell)
-    place = {"data_l": cell[0], "data_s": f"{cell[1]:g}"}
+    place = {"data_l": cell[0], "data_s": cell[1]}
     if e is None:
         return tag("td", "·", role="gridcell", tabindex=-1, **place)
     share = min(1.0, abs(e.mean) / limit) if limit else 0.0
