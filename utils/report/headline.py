@@ -149,7 +149,7 @@ def _notes(sweeps: Sequence[Sweep]) -> str:
     beyond = {s.behavior.id: s.table.beyond_ab for s in sweeps if s.table.beyond_ab}
     parts += [f"{b}: {n} questions match neither A nor B and count 0." for b, n in beyond.items()]
     controls = any(map(_has_controls, sweeps))
-    parts.append(rules(test.scale.change, several=several, controls=controls))
+    parts.append(rules(test.scale.change, several=bool(chosen), controls=controls))
     return " ".join(parts)
 
 
