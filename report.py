@@ -12,7 +12,8 @@ Quick:  ./report.py --behaviors refusal --out refusal.html
 
 Reads   <artifacts_dir>/results/, analysis/<behavior>/tune_<model>.json; with --token_heat_maps
         normalized_vectors/, the open-ended questions, and the model
-Writes  <artifacts_dir>/analysis/report_<model>.html, or --out
+Writes  <artifacts_dir>/analysis/report_<model>.html, or --out; a page of some behaviours has a
+        name of its own
 More or changed results make the page again; fewer are refused.
 """
 

@@ -94,8 +94,14 @@ def test_what_was_not_run_is_named_with_its_command(desk: Desk) -> None:
     ):
         assert command in text
     assert "--layers all" not in text
-    some = report(desk, "--behaviors", "bold", "--overwrite")
-    assert "<h2>Bold</h2>" in some and "<h2>Calm</h2>" not in some
+
+
+def test_a_page_of_some_behaviours_has_a_name_of_its_own(desk: Desk) -> None:
+    whole = report(desk)
+    assert report(desk, "--behaviors", "bold") == whole
+    text = desk.paths.page(MODEL, "_behaviors=bold").read_text(encoding="utf-8")
+    assert "<h2>Bold</h2>" in text and "<h2>Calm</h2>" not in text
+    assert report(desk, "--behaviors", "calm", "bold") == whole, "the part is the whole"
 
 
 def test_answers_are_limited_and_unjudged_ones_say_so(

@@ -18,6 +18,7 @@ from utils.files.artifacts import State, must_make, state
 from utils.files.contents import read_record
 from utils.files.paths import Paths
 from utils.files.remembered import code_version
+from utils.files.subsets import part
 from utils.models.choice import ModelChoice
 from utils.models.identity import weights_fingerprint
 from utils.report.markup import Html, assets_digest
@@ -86,8 +87,16 @@ def plan_page(args: argparse.Namespace, choice: ModelChoice, paths: Paths) -> Pa
         "options": {"limit_answers": args.limit_answers, "flags": _flags(args)},
         "code": f"{code_version()}.{assets_digest()}",
     }
-    place = Path(args.out) if args.out else paths.page(choice.label)
+    place = Path(args.out) if args.out else paths.page(choice.label, _part(shown, choice, paths))
     return PagePlan(paths, choice, shown, found, choices, place, inputs)
+
+
+def _part(shown: Sequence[Behavior], choice: ModelChoice, paths: Paths) -> str:
+    """The end of a page's name: which behaviours it shows, where there are results of more."""
+    own = {b.id for b in shown}
+    others = [b for b in behaviors.load_all(None, paths) if b.id not in own]
+    more = find(others, choice.result_parts(), paths)
+    return part(behaviors=",".join(b.id for b in shown)) if more else ""
 
 
 def must_make_page(place: Path, inputs: Mapping[str, Any], *, overwrite: bool) -> bool:
