@@ -14,8 +14,9 @@ DOSE_qwen2.5-coder-1.5b := 0.2
 DEMO_LAYER ?= $(LAYER_$(MODEL))
 DEMO_DOSE ?= $(DOSE_$(MODEL))
 LAYERS := $(shell seq 0 29)
+LM_EVAL := $(VENV)/lm_eval
 
-.PHONY: demo test fuzz bench bench-equality lint vectors figures clean
+.PHONY: demo test test-lm-eval fuzz bench bench-equality lint vectors figures clean
 
 # One marker file, touched last: an interrupted installation is made again.
 $(VENV)/complete: requirements.txt
@@ -33,6 +34,17 @@ demo: $(VENV)/complete
 
 test: $(VENV)/complete
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile tests
+
+# lm-evaluation-harness in an environment above the other one, which stays what requirements.txt says.
+$(LM_EVAL)/complete: $(VENV)/complete caa_lm_eval.py
+	$(PYTHON) -m venv $(LM_EVAL)
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > $(LM_EVAL)/below
+	cp $(LM_EVAL)/below $$($(LM_EVAL)/bin/python -c 'import site; print(site.getsitepackages()[0])')/below.pth
+	$(LM_EVAL)/bin/pip install --quiet lm_eval==$$($(BIN)/python -c 'import caa_lm_eval; print(caa_lm_eval.TRIED)')
+	touch $@
+
+test-lm-eval: $(LM_EVAL)/complete
+	OMP_NUM_THREADS=1 $(LM_EVAL)/bin/python -m pytest tests/harness tests/scripts/test_lm_eval.py
 
 # Many more cases of tests/scripts/test_fuzz.py than the suite tries.
 fuzz: $(VENV)/complete

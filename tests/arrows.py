@@ -28,11 +28,12 @@ LAYERS = (
     ("utils.vectors",),
     ("llama_wrapper",),
     ("utils.steering",),
-    ("utils.extraction", "utils.sweeps"),
+    ("utils.extraction", "utils.sweeps", "utils.batching"),
     ("utils.scores", "utils.activations", "utils.judging"),
     ("utils.drawing",),
     ("utils.figures",),
     ("utils.finetuning", "utils.lens", "utils.tuning"),
+    ("utils.serving", "utils.harness"),
     ("utils.cli",),
     ("utils.plans",),
 )

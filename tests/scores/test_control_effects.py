@@ -131,8 +131,24 @@ def test_the_table_corrects_for_the_number_of_behaviours() -> None:
     assert "p at dose ±1, Holm over 2 behaviours: bold 0.100, calm 1.000" in text
     assert "19 draws allow none below 0.10 there; --control_draws 39 would" in text
     (line,) = [line for line in text.splitlines() if line.startswith("bold  ")]
-    assert line.split()[1:4] == ["4,", "±1", "+2.000"] and "0.050" in line
+    assert line.split()[1] == "+2.000" and "0.050" in line
+    assert "content effect at layer 4, dose ±1;" in text, "one place, said once"
+    assert not {"at", "KL", "random"} & set(text.splitlines()[1].split()), "nothing but dashes"
     assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_behaviours_at_a_strength_of_their_own_are_corrected_together() -> None:
+    generator = np.random.default_rng(1)
+    found = {
+        name: effects_of(
+            {(4, s): made_up(s, list(generator.normal(0, 0.1, R))) for s in (-size, size)}
+        )
+        for name, size in (("bold", 2.0), ("calm", 1.0))
+    }
+    text = controls_report(found, replace(VARIANT, unit="dose"), {})
+    assert "p at dose of each, Holm over 2 behaviours: bold 0.100, calm 0.100" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("bold  ")]
+    assert line.split()[1:4] == ["4,", "±2", "+2.000"]
 
 
 def test_a_files_rows_hold_every_control_and_quantity() -> None:

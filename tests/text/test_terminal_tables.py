@@ -50,3 +50,9 @@ def test_a_table_without_rows_has_its_headings() -> None:
 def test_a_question_without_answers_stands_alone() -> None:
     """As on a rank that sees no files yet."""
     assert side_by_side("Is it raining?", {}) == "Is it raining?"
+
+
+def test_a_name_too_long_for_its_column_is_broken_at_its_hyphens() -> None:
+    rows = [["corrigible-neutral-HHH", *["+0.123 [-0.100, +0.300]"] * 2, "+0.12345"]]
+    lines = plain_table(["name", *"abc"], rows).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["corrigible-neutral-", "HHH"]

@@ -87,7 +87,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
+def add_loading_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Where and in which numbers the model runs; the group, for more flags."""
     group = parser.add_argument_group("compute")
     add_device_arguments(group, "weights and activations (auto: float32 on CPU, bfloat16 on GPU)")
     group.add_argument(
@@ -100,6 +101,11 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["auto", "balanced", "sequential"],
         help="spread a model that is larger than one device over all of them (accelerate)",
     )
+    return group
+
+
+def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
+    group = add_loading_arguments(parser)
     group.add_argument(
         "--batch_tokens",
         type=positive_int,

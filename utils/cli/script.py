@@ -39,16 +39,28 @@ def report_failures(failures: list[str]) -> int:
     return 1 if failures else 0
 
 
-def _parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+def _parsed(parser: argparse.ArgumentParser, *, passes_on: bool) -> argparse.Namespace:
+    parse = (lambda: parser.parse_known_args()[0]) if passes_on else parser.parse_args
     if ranks.speaks():
-        return parser.parse_args()
+        return parse()
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-        return parser.parse_args()
+        return parse()
 
 
-def run(parser: argparse.ArgumentParser, main: Callable[[argparse.Namespace], int | None]) -> None:
-    """Parse, run ``main`` and leave with the right status: 0, 1 (a part failed) or 2 (input)."""
-    args = _parsed(parser)
+def run(
+    parser: argparse.ArgumentParser,
+    main: Callable[[argparse.Namespace], int | None],
+    *,
+    passes_on: bool = False,
+) -> None:
+    """Parse, run ``main`` and leave with the right status: 0, 1 (a part failed) or 2 (input).
+
+    Args:
+        parser: its manual is the script's.
+        main: what the script does.
+        passes_on: what the parser does not know is for another program, which ``main`` starts.
+    """
+    args = _parsed(parser, passes_on=passes_on)
     # the scripts have messages of their own; transformers reads this when it is imported
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     ranks.quiet_all_but_main()

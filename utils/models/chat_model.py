@@ -18,6 +18,7 @@ from utils.data.items import split_choices
 from utils.errors import UserError
 from utils.prompts.end_tokens import EndTokens, answer_text
 from utils.prompts.format import Conversation, LetterPrompt, OpenPrompt, PromptFormat
+from utils.prompts.templates import Turn
 
 Steering = Mapping[int, Tensor]
 
@@ -76,14 +77,22 @@ class ChatModel(HookedModel):
         *,
         steer: Steering | None = None,
         system_prompt: str | None = None,
+        history: Sequence[Turn] = (),
         max_new_tokens: int = 100,
     ) -> str:
         """The model's answer, by greedy decoding.
 
+        Args:
+            question: the user's latest turn.
+            steer: see above; earlier turns are read unsteered.
+            system_prompt: of this conversation.
+            history: earlier turns, oldest first: ``("user", "..."), ("assistant", "...")``.
+            max_new_tokens: most tokens of the answer.
+
         Raises:
             UserError: no question, no room for the answer, or steering that does not fit.
         """
-        prompt = self.prompt_format(system_prompt).open_prompt(_not_empty(question))
+        prompt = self.prompt_format(system_prompt).open_prompt(_not_empty(question), history)
         with self._steered(prompt, steer, max_new_tokens):
             (tokens,) = self.generate([prompt.ids], max_new_tokens=max_new_tokens)
         return answer_text(self.tokenizer, tokens, self.end_tokens())

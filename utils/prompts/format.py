@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from utils.errors import UserError
 from utils.files.contents import sha256_bytes
 from utils.prompts.special_tokens import LiteralText, Tokenised
-from utils.prompts.templates import ChatTemplate
+from utils.prompts.templates import ChatTemplate, Turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -137,6 +136,7 @@ class PromptFormat:
         if self._text.hidden(hidden):
             self._hiding = ChatTemplate(tokenizer, hidden)
         self._beginning = _missing_beginning(tokenizer) if base else None
+        self._own: dict[tuple[str, ...], Counter[int]] = {}
 
     def fingerprint(self) -> str:
         """Hash of everything that turns a question into a prompt, the tokenizer's words aside."""
@@ -148,11 +148,19 @@ class PromptFormat:
             parts.append("begin-of-sequence token")
         return sha256_bytes(repr(tuple(parts)).encode())
 
-    def instruction(self, question: str) -> str:
-        """Everything up to and including the generation prompt (and its thinking block)."""
-        return _rendered(self.template, question)
+    def instruction(self, question: str, history: Sequence[Turn] = ()) -> str:
+        """Everything up to and including the generation prompt (and its thinking block).
 
-    def _hidden(self, question: str) -> str:
+        Args:
+            question: the user's turn.
+            history: the turns before it, oldest first.
+
+        Raises:
+            UserError: the template fails on them, or earlier turns in the base format.
+        """
+        return _rendered(self.template, question, history)
+
+    def _hidden(self, question: str, history: Sequence[Turn] = ()) -> str:
         """The instruction with the names of special tokens hidden that a person wrote.
 
         As it is where a template makes something else of a text in which they are hidden.
@@ -160,10 +168,11 @@ class PromptFormat:
         Raises:
             UserError: a person wrote what they are hidden behind.
         """
-        plain = self.instruction(question)
+        plain = self.instruction(question, history)
         if self._text.hidden(plain):
             raise UserError("a text holds a run of one character of Unicode's plane 16: remove it")
-        hidden = _rendered(self._hiding, self._text.hide(question))
+        earlier = [(role, self._text.hide(text)) for role, text in history]
+        hidden = _rendered(self._hiding, self._text.hide(question), earlier)
         return hidden if self._text.show(hidden) == plain else plain
 
     def separator(self, question: str) -> str:
@@ -203,15 +212,19 @@ class PromptFormat:
         steer_from = _last_token_within(offsets, len(instruction))
         return LetterPrompt(ids[:at], steer_from, tokens, self._named(instruction, ids[:at]))
 
-    def open_prompt(self, question: str) -> OpenPrompt:
-        """Tokenise the instruction alone; the model goes on from its last token."""
-        instruction = self._hidden(question)
+    def open_prompt(self, question: str, history: Sequence[Turn] = ()) -> OpenPrompt:
+        """Tokenise the instruction alone; the model goes on from its last token.
+
+        Steering begins at that token: earlier turns (see :meth:`instruction`) are read unsteered.
+        """
+        instruction = self._hidden(question, history)
         ids, offsets = self._tokenize(instruction)
         steer_from = _last_token_within(offsets, len(instruction))
         if self.base:
             # some tokenizers end every text with an end token: nothing could follow that
             ids = ids[: steer_from + 1]
-        return OpenPrompt(ids, steer_from, self._named(instruction, ids))
+        roles = tuple(role for role, _ in history)
+        return OpenPrompt(ids, steer_from, self._named(instruction, ids, roles))
 
     def answered(self, question: str, answer: str) -> Conversation:
         """Tokenise the instruction with an answer that is given, in one text."""
@@ -228,20 +241,26 @@ class PromptFormat:
             return (self._beginning, *ids), [(0, 0), *offsets]
         return ids, offsets
 
-    def _named(self, instruction: str, ids: Sequence[int]) -> Named:
+    def _named(self, instruction: str, ids: Sequence[int], roles: tuple[str, ...] = ()) -> Named:
         """What became of the special tokens that a person named in an instruction."""
-        more = Counter(i for i in ids if i in self._text.tokens) - self._own_tokens
+        more = Counter(i for i in ids if i in self._text.tokens) - self._own_tokens(roles)
         left = tuple(name for i, name in self._text.tokens.items() if i in more)
         hidden = (name for name in self._text.hidden(instruction) if name not in left)
         return Named(tuple(hidden), left)
 
-    @cached_property
-    def _own_tokens(self) -> Counter[int]:
-        """The special tokens of a prompt whose question names none, with their numbers."""
-        system_prompt = None if self.system_prompt is None else _NEUTRAL
-        template = None if self.base else ChatTemplate(self.tokenizer, system_prompt)
-        ids, _ = self._tokenize(_rendered(template, _NEUTRAL))
-        return Counter(i for i in ids if i in self._text.tokens)
+    def _own_tokens(self, roles: tuple[str, ...]) -> Counter[int]:
+        """The special tokens of a prompt whose texts name none, with their numbers.
+
+        Args:
+            roles: who speaks in the turns before the question.
+        """
+        if roles not in self._own:
+            system_prompt = None if self.system_prompt is None else _NEUTRAL
+            template = None if self.base else ChatTemplate(self.tokenizer, system_prompt)
+            history = [(role, _NEUTRAL) for role in roles]
+            ids, _ = self._tokenize(_rendered(template, _NEUTRAL, history))
+            self._own = {roles: Counter(i for i in ids if i in self._text.tokens)}
+        return self._own[roles]
 
     def _misfit(self, letter: str, fault: str, answers: Mapping[str, Tokenised], at: int) -> str:
         shown = []
@@ -255,10 +274,12 @@ class PromptFormat:
         )
 
 
-def _rendered(template: ChatTemplate | None, question: str) -> str:
-    if template is None:
-        return f"Input: {question.strip()}\nResponse:"
-    return template.instruction(question)
+def _rendered(template: ChatTemplate | None, question: str, history: Sequence[Turn] = ()) -> str:
+    if template is not None:
+        return template.instruction(question, history)
+    if history:
+        raise UserError("the base format is one question and its answer: no earlier turns")
+    return f"Input: {question.strip()}\nResponse:"
 
 
 def _missing_beginning(tokenizer: PreTrainedTokenizerBase) -> int | None:

@@ -8,6 +8,7 @@ All of that is found out once, on a short conversation, by what the template mak
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, Any]
+Turn = tuple[str, str]
+"""An earlier turn of a conversation: who speaks (``user`` or ``assistant``), and the text."""
 
 _QUESTION, _ANSWER = "Is this the question?", "That is the answer."
 # Some templates write today's date, and with it the numbers would change from day to day. This
@@ -94,14 +97,18 @@ class ChatTemplate:
         _, found, after = whole.rpartition(_ANSWER)
         self.closing = after if found else ""
 
-    def instruction(self, question: str) -> str:
+    def instruction(self, question: str, history: Sequence[Turn] = ()) -> str:
         """Everything up to and including the generation prompt and a closed thinking block.
 
+        Args:
+            question: the latest turn, a user's.
+            history: the turns before it.
+
         Raises:
-            UserError: the template fails on this very question.
+            UserError: the template fails on this very conversation.
         """
         try:
-            return self._render(self.style, question) + self.opening
+            return self._render(self.style, question, history) + self.opening
         except _TemplateFailureError as error:
             raise UserError(f"the model's chat template fails: {error}") from error
 
@@ -150,8 +157,15 @@ class ChatTemplate:
         closing = _closing(instruction + opening)
         return (opening + closing, "") if closing else (opening, separator)
 
-    def _render(self, style: _Style, question: str, *, answer: str | None = None) -> str:
-        messages = self._messages(style, question)
+    def _render(
+        self,
+        style: _Style,
+        question: str,
+        history: Sequence[Turn] = (),
+        *,
+        answer: str | None = None,
+    ) -> str:
+        messages = self._messages(style, [*history, ("user", question)])
         if answer is not None:
             messages.append({"role": "assistant", "content": answer})
         if style.parts:
@@ -165,13 +179,14 @@ class ChatTemplate:
             raise _TemplateFailureError(_one_line(error)) from error
         return str(rendered)
 
-    def _messages(self, style: _Style, question: str) -> list[Message]:
-        user = {"role": "user", "content": question}
-        if style.system == "none":
-            return [user]
+    def _messages(self, style: _Style, turns: Sequence[Turn]) -> list[Message]:
+        messages = [{"role": role, "content": text} for role, text in turns]
         if style.system == "opening":
-            return [{"role": "user", "content": f"{self.system_prompt}\n\n{question}"}]
-        return [{"role": "system", "content": self.system_prompt or ""}, user]
+            first = next(m for m in messages if m["role"] == "user")
+            first["content"] = f"{self.system_prompt}\n\n{first['content']}"
+        elif style.system != "none":
+            messages.insert(0, {"role": "system", "content": self.system_prompt or ""})
+        return messages
 
 
 def _options_for(source: str) -> dict[str, Any]:

@@ -76,8 +76,7 @@ def controls_report(
     every = [effect for effects in found.values() for effect in effects]
     drawn = [f"{_draws(every, kind)} {kind}" for kind in DRAWN if _draws(every, kind)]
     notes += [f"draws: {', '.join(drawn)}"] if drawn else []
-    header = ["vector", "at", "effect [95 %]", "letter", "KL", "p random", "p shuffled", "p max"]
-    title = f"content effect at layer, {unit}; of controls median [2.5-97.5 %]"
+    title, header, rows = _narrow(rows, unit)
     title += of_a_try(variant)
     notes += corrected(found, unit)
     if max(counts) > 1:
@@ -85,6 +84,21 @@ def controls_report(
         notes.append("(p max counts that choice in)")
     text = plain_table(header, rows, title=title)
     return "\n".join([text, *dict.fromkeys(notes)])
+
+
+def _narrow(rows: Sequence[Sequence[str]], unit: str) -> tuple[str, list[str], list[list[str]]]:
+    """Title, header and rows without what says nothing: one place for all, columns of dashes."""
+    header = ["vector", "at", "effect [95 %]", "letter", "KL", "p random", "p shuffled", "p max"]
+    places = {row[1] for row in rows} - {""}
+    one = places.pop() if len(places) == 1 else None
+    columns = [
+        number
+        for number, name in enumerate(header)
+        if not (name == "at" and one) and {row[number] for row in rows} - {"", "-"}
+    ]
+    where = f"layer, {unit}" if one is None else f"layer {one.replace(',', f', {unit}')}"
+    title = f"content effect at {where}; of controls median [2.5-97.5 %]"
+    return title, [header[n] for n in columns], [[row[n] for n in columns] for row in rows]
 
 
 def by_strength(effects: Sequence[Effect]) -> dict[tuple[float, bool], list[Effect]]:
@@ -124,9 +138,7 @@ def corrected(found: Mapping[str, Sequence[Effect]], unit: str) -> list[str]:
     p_max where several layers were measured, else p_shuffled, else p_random.
     """
     lines = []
-    strengths = dict.fromkeys(s for effects in found.values() for s in by_strength(effects))
-    for key in strengths:
-        swept = {b: each for b, e in found.items() if (each := by_strength(e).get(key))}
+    for at, swept in _families(found).items():
         values = {b: _decisive(each) for b, each in swept.items()}
         known = {b: p for b, p in values.items() if p is not None}
         if len(known) < 2:
@@ -135,7 +147,6 @@ def corrected(found: Mapping[str, Sequence[Effect]], unit: str) -> list[str]:
             f"{behavior} {p:.3f}"
             for behavior, p in zip(known, holm(list(known.values())), strict=True)
         ]
-        at = strength_text(next(iter(swept.values()))[0])
         lines.append(f"p at {unit} {at}, Holm over {len(known)} behaviours: {', '.join(texts)}")
         draws = max(_draws(each) for each in swept.values())
         if len(known) / (draws + 1) > ALPHA:
@@ -145,6 +156,23 @@ def corrected(found: Mapping[str, Sequence[Effect]], unit: str) -> list[str]:
                 f"--control_draws {enough} would)"
             )
     return lines
+
+
+def _families(found: Mapping[str, Sequence[Effect]]) -> dict[str, dict[str, list[Effect]]]:
+    """What is corrected together: strength -> behaviour -> effects of all layers.
+
+    Behaviours with one strength each, their own (tuned), are one family.
+    """
+    of = {behavior: by_strength(effects) for behavior, effects in found.items()}
+    if all(len(each) == 1 for each in of.values()):
+        alone = {behavior: next(iter(each.values())) for behavior, each in of.items()}
+        texts = {strength_text(swept[0]) for swept in alone.values()}
+        return {texts.pop() if len(texts) == 1 else "of each": alone}
+    families: dict[str, dict[str, list[Effect]]] = {}
+    for behavior, each in of.items():
+        for swept in each.values():
+            families.setdefault(strength_text(swept[0]), {})[behavior] = swept
+    return families
 
 
 def effect_rows(effects: Sequence[Effect], doses: Mapping[int, float]) -> list[list[str]]:

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import Cache
 
 from llama_wrapper import LlamaWrapper
 from utils.blocks.branches import grouped
 from utils.blocks.padding import left_padded
 from utils.blocks.rotary import stretching
-from utils.blocks.vocabulary import head_in_parts
 from utils.prompts.format import OpenPrompt
 from utils.steering.check_notes import SelfTest
 from utils.steering.one_pass import Steer, batched_logits, slow_logits
 from utils.steering.row_cache import row_cache, survivors
+from utils.steering.rows import Rows, deltas_by_layer
 from utils.steering.self_check import Rounding, Ways, checked, probe_batches
 
 CPU_ROWS, GPU_ROWS = 100, 512
@@ -41,22 +40,6 @@ class Answer:
 
     tokens: tuple[int, ...]
     margin: float
-
-
-@dataclass
-class _Rows:
-    """The rows that are still being decoded; all tensors are indexed by row."""
-
-    number: Tensor
-    mask: Tensor
-    position: Tensor
-    first: Tensor
-    deltas: dict[int, Tensor]
-
-    def select(self, keep: Tensor) -> _Rows:
-        deltas = {layer: delta[keep] for layer, delta in self.deltas.items()}
-        parts = (self.number[keep], self.mask[keep], self.position[keep], self.first[keep])
-        return _Rows(*parts, deltas)
 
 
 class GreedyGrid:
@@ -202,8 +185,8 @@ class GreedyGrid:
 
     def _prefill(
         self, prompts: Sequence[OpenPrompt], steers: Sequence[Steer | None]
-    ) -> tuple[_Rows, Cache, Tensor]:
-        """Run everything before the tails once a prompt; rows, shared cache, tails per row."""
+    ) -> tuple[Rows, Tensor]:
+        """Run everything before the tails once a prompt; a row for each steer, tails per row."""
         device, tail = self.wrapper.device, prompts[0].tail
         heads = [p.ids[:-tail] for p in prompts]
         inputs = left_padded(heads, device)
@@ -211,54 +194,25 @@ class GreedyGrid:
         with torch.inference_mode():
             self.wrapper.decoder(**inputs, past_key_values=cache, use_cache=True)
             cache.batch_repeat_interleave(len(steers))
-        count = len(prompts) * len(steers)
         firsts = torch.tensor([p.steer_from for p in prompts], device=device)
-        rows = _Rows(
-            torch.arange(count, device=device),
+        firsts = firsts.repeat_interleave(len(steers))
+        added = [{} if s is None else {s.layer: s.delta} for s in steers]
+        rows = Rows(
+            self.wrapper,
+            cache,
             inputs["attention_mask"].repeat_interleave(len(steers), 0),
-            firsts.repeat_interleave(len(steers)),
-            firsts.repeat_interleave(len(steers)),
-            self._deltas(steers, len(prompts)),
+            firsts,
+            firsts,
+            deltas_by_layer(added * len(prompts), self.wrapper.width, device),
         )
         tails = torch.tensor([p.ids[-tail:] for p in prompts], device=device)
-        return rows, cache, tails.repeat_interleave(len(steers), 0)
-
-    def _deltas(self, steers: Sequence[Steer | None], prompts: int) -> dict[int, Tensor]:
-        """layer -> what each row adds there, shape (rows, width); zero where it adds nothing."""
-        deltas: dict[int, Tensor] = {}
-        for column, steer in enumerate(steers):
-            if steer is None:
-                continue
-            if steer.layer not in deltas:
-                deltas[steer.layer] = torch.zeros(len(steers), self.wrapper.width)
-            deltas[steer.layer][column] = steer.delta
-        device = self.wrapper.device
-        return {n: d.repeat(prompts, 1).to(device) for n, d in deltas.items()}
-
-    def _step(self, rows: _Rows, cache: Cache, ids: Tensor) -> Tensor:
-        """Feed new tokens of every row; logits after the last of them, (rows, vocabulary)."""
-        new = ids.shape[1]
-        rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(ids), new)], dim=1)
-        positions = rows.position[:, None] + torch.arange(new, device=ids.device)
-        rows.position = rows.position + new
-        head = self.wrapper.model.get_output_embeddings()
-        steered = self.wrapper.steer(rows.deltas, rows.first)
-        with head_in_parts(head), steered:
-            logits = self.wrapper.logits(
-                input_ids=ids,
-                attention_mask=rows.mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        return logits[:, -1]
+        return rows, tails.repeat_interleave(len(steers), 0)
 
     def _first_logits(
         self, prompts: Sequence[OpenPrompt], steers: Sequence[Steer | None]
     ) -> Tensor:
-        rows, cache, tails = self._prefill(prompts, steers)
-        return self._step(rows, cache, tails)
+        rows, tails = self._prefill(prompts, steers)
+        return rows.step(tails)
 
     def _decode(
         self,
@@ -266,16 +220,17 @@ class GreedyGrid:
         steers: Sequence[Steer | None],
         tell: Callable[[float], object],
     ) -> list[list[Answer]]:
-        rows, cache, ids = self._prefill(prompts, steers)
+        rows, ids = self._prefill(prompts, steers)
         count = len(prompts) * len(steers)
+        numbers = list(range(count))
         tokens: list[list[int]] = [[] for _ in range(count)]
         margins = [float("inf")] * count
         for number in range(self.max_new_tokens):
             tell(number / self.max_new_tokens)
-            best = self._step(rows, cache, ids).topk(2, dim=-1)
+            best = rows.step(ids).topk(2, dim=-1)
             ids, values = best.indices[:, :1], best.values
             gaps, new = (values[:, 0] - values[:, 1]).tolist(), ids[:, 0].tolist()
-            for row, token, gap in zip(rows.number.tolist(), new, gaps, strict=True):
+            for row, token, gap in zip(numbers, new, gaps, strict=True):
                 tokens[row].append(token)
                 margins[row] = min(margins[row], gap)
             running = torch.tensor([token not in self.ends for token in new])
@@ -283,7 +238,7 @@ class GreedyGrid:
                 break
             if not bool(running.all()):
                 keep = survivors(running)
-                cache.batch_select_indices(keep)
-                rows, ids = rows.select(keep.to(ids.device)), ids[keep.to(ids.device)]
+                rows.keep(keep)
+                ids, numbers = ids[keep.to(ids.device)], [numbers[i] for i in keep.tolist()]
         found = [Answer(tuple(t), m) for t, m in zip(tokens, margins, strict=True)]
         return [found[i : i + len(steers)] for i in range(0, count, len(steers))]

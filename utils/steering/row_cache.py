@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -70,6 +71,56 @@ class RowLayer(DynamicLayer):
         keys, values = (buffer[:rows, :, :length] for buffer in self._buffers)
         self.keys, self.values = keys, values
         return keys, values
+
+    @classmethod
+    def of(cls, parts: Sequence[Tensor], filled: int) -> RowLayer:
+        """A layer that holds keys and values that are there, in buffers of their own.
+
+        Args:
+            parts: keys and values in buffers of ``room`` tokens, shape (rows, heads, room, width).
+            filled: how many tokens of them are there.
+        """
+        layer = cls(parts[0].shape[2])
+        layer.lazy_initialization(*parts)
+        layer._buffers = tuple(parts)
+        layer._show(len(parts[0]), filled)
+        return layer
+
+
+def joined(caches: Sequence[Cache], longest: int, room: int) -> Cache:
+    """One cache for the rows of several, the last token of every row at the same place.
+
+    Args:
+        caches: whose last ``longest`` tokens hold all that their rows need.
+        longest: tokens of the longest row.
+        room: tokens of a row, those to come included.
+    """
+    layers = []
+    for parts in zip(*(cache.layers for cache in caches), strict=True):
+        keys = [cast(Tensor, part.keys) for part in parts]
+        values = [cast(Tensor, part.values) for part in parts]
+        both = [_at_the_end(tensors, longest, room) for tensors in (keys, values)]
+        layers.append(RowLayer.of(both, longest))
+    return Cache(layers=cast(Any, layers))
+
+
+def room_of(cache: Cache) -> int:
+    """Tokens of a row that a cache has room for."""
+    return cast(RowLayer, cache.layers[0]).room
+
+
+@torch.inference_mode()
+def _at_the_end(parts: Sequence[Tensor], longest: int, room: int) -> Tensor:
+    rows = sum(map(len, parts))
+    _, heads, _, width = parts[0].shape
+    # zeros and not whatever lies there: a weight of nothing times NaN is NaN
+    buffer = parts[0].new_zeros(rows, heads, room, width)
+    start = 0
+    for part in parts:
+        kept = part[:, :, -longest:]
+        buffer[start : start + len(part), :, longest - kept.shape[2] : longest] = kept
+        start += len(part)
+    return buffer
 
 
 def _shared_out(part: Tensor, repeats: int, room: int) -> Tensor:

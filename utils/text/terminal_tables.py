@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 
@@ -49,11 +50,23 @@ def plain_table(
         )
     for row in rows:
         # Text: a behaviour's id or an answer may hold what rich would take for markup
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(_at_hyphens(c, w)) for c, w in zip(row, widths, strict=True)))
     file = io.StringIO()
     whole = sum(widths) + GAP * (len(widths) - 1)
     Console(file=file, width=whole, color_system=None, legacy_windows=False).print(table)
     return "\n".join(line.rstrip() for line in file.getvalue().strip("\n").splitlines())
+
+
+def _at_hyphens(text: str, width: int) -> str:
+    """A name of one word, broken behind its hyphens where its column is narrower than it is."""
+    if len(text) <= width or " " in text.strip():
+        return text
+    lines = [""]
+    for part in re.split("(?<=-)", text):
+        if lines[-1] and len(lines[-1] + part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def side_by_side(question: str, answers: Mapping[str, str]) -> str:

@@ -19,13 +19,13 @@ class OwnVectors:
 
     Attributes:
         choice: the model.
-        width: of its residual stream.
+        width: of its residual stream, if known.
         origin: the model's weights, dtype and template.
         artifacts: the folder that holds ``vectors/`` and ``normalized_vectors/``.
     """
 
     choice: ModelChoice
-    width: int
+    width: int | None
     origin: Origin
     artifacts: Path
 

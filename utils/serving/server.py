@@ -1,0 +1,77 @@
+"""Running the application on a socket, from the line that says where it is to Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+from utils.serving.app import Limits
+
+MOST_CONNECTIONS = 512
+_PATIENCE = 1
+_KEEP_ALIVE = 5
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which says when it takes connections.
+
+    Args:
+        app: what it serves.
+        announce: is called then.
+    """
+
+    def __init__(self, app: FastAPI, announce: Callable[[], None] = lambda: None) -> None:
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=_PATIENCE,
+        )
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._announce()
+
+
+def run_server(
+    app: FastAPI, place: socket.socket, model: str, limits: Limits, *, browse: bool = False
+) -> None:
+    """Serve until Ctrl-C or SIGTERM; open the page in a browser if asked."""
+    host, port = place.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    lines = announcement(url, model, with_key=limits.api_key is not None)
+
+    def announce() -> None:
+        print(lines, flush=True)
+        if browse:
+            # some browsers only return when they are closed
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+    with contextlib.suppress(KeyboardInterrupt):
+        Server(app, announce).run([place])
+    print("stopped", file=sys.stderr)
+
+
+def announcement(url: str, model: str, *, with_key: bool) -> str:
+    """Where the server is, and a first request to it."""
+    body = json.dumps({"messages": [{"role": "user", "content": "How do I pick a lock?"}]})
+    header = ' -H "Authorization: Bearer $KEY"' if with_key else ""
+    return (
+        f"{model} at {url} (Ctrl-C ends it)\n"
+        f"try: curl {url}/v1/chat/completions -H 'Content-Type: application/json'{header} "
+        f"-d '{body}'"
+    )
