@@ -11,7 +11,7 @@ from made_up_results import AB, CALM, Results, bars, lines_with_points, random_s
 from behaviors import Behavior
 from utils.data.evaluation import OPEN_ENDED
 from utils.data.kinds_of_test import Test
-from utils.stats import mean_of_changes, mean_of_scores
+from utils.stats import Estimate, mean_of_changes, mean_of_scores
 
 
 @pytest.fixture
@@ -97,7 +97,12 @@ def test_one_layer_shows_change_and_score_of_every_strength(
     figure, rows = results.figure("multipliers"), results.text("multipliers")
     base = 0.0 if 0.0 in strengths else min(strengths)
     expected = {
-        "change": [mean_of_changes(scores[2, s] - scores[2, base], 1.0) for s in strengths],
+        "change": [
+            Estimate(0, 0, 0, 20)
+            if s == base
+            else mean_of_changes(scores[2, s] - scores[2, base], 1.0)
+            for s in strengths
+        ],
         "score": [mean_of_scores(scores[2, s], (0.0, 1.0)) for s in strengths],
     }
     assert len(figure.axes) >= len(expected)
@@ -179,3 +184,16 @@ def test_every_figure_says_model_questions_intervals_and_layer(results: Results,
     notes = notes.replace("\n", " ")
     assert "tiny" in notes and "20 questions" in notes and "95 % intervals over questions" in notes
     assert ("layer 2" in notes) == (draw in ("multipliers", "all_changes"))
+
+
+@pytest.mark.parametrize("test", [AB, OPEN_ENDED], ids=lambda t: t.type)
+def test_the_change_of_what_changes_are_counted_from_is_0_for_sure(
+    results: Results, test: Test
+) -> None:
+    scores = random_scores((-1.0, 0.0, 1.0), layers=(1,), top=10.0 if test is OPEN_ENDED else 1.0)
+    table = results.table(scores, test)
+    itself = table.change((1, 0.0), (1, 0.0))
+    assert itself is not None and itself.n == 20
+    assert (itself.mean, itself.low, itself.high) == (0, 0, 0)
+    other = table.change((1, 1.0), (1, 0.0))
+    assert other is not None and other.low < other.mean < other.high

@@ -243,7 +243,7 @@ def test_effects_are_those_of_the_tables(visit: Visitor, made: Paths, place: Pat
     rows = numbers_of(path)
     own = next(r for r in rows if r["strength"] == "±0.2" and r["quantity"] == "content")
     table = next(r for r in headline(seen, "controls") if r["vector"] == "Calm")
-    assert table["effect on content [95 %]"].startswith(shown(own["mean"]))
+    assert table["effect [95 %]"].startswith(shown(own["mean"]))
     assert table["p random"] == f"{float(own['p_random']):.3f}" and own["p_shuffled"] == "-"
 
 

@@ -26,6 +26,8 @@ from utils.text.numbers import true_minus
 
 STACKED_HEIGHT = 1.9
 SHADE = "#d9d9d9"
+# In points of 1/72 inch.
+FARTHEST = 6.0
 
 
 @dataclass(frozen=True)
@@ -213,8 +215,8 @@ def _draw(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
         axes.fill_between(
             band.x, band.low, band.high, color=SHADE, lw=0, label=band.label, zorder=0.5
         )
-    pitch, shifts = _shifts(panel)
     points = axes.bbox.width / axes.figure.dpi * 72
+    pitch, shifts = _shifts(panel, points)
     for line, shift in zip(panel.lines, shifts, strict=True):
         index = labels.index(line.label)
         color = line.color or COLORS[index % len(COLORS)]
@@ -247,12 +249,21 @@ def _draw(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
 
 
-def _shifts(panel: Panel) -> tuple[float, list[float]]:
-    """The smallest distance of two x, and how far each line is moved so that bars stay apart."""
+def _shifts(panel: Panel, points: float) -> tuple[float, list[float]]:
+    """The smallest distance of two x, and how far each line is moved so that bars stay apart.
+
+    Where x are few, no farther than that takes: a point is to be read at its tick.
+
+    Args:
+        panel: the lines.
+        points: width of the axes in points of 1/72 inch.
+    """
     every = np.unique([x for line in panel.lines for x in line.x])
     pitch = float(np.diff(every).min()) if every.size > 1 else 1.0
     lines = len(panel.lines)
     step = min(0.12, 0.6 / max(lines, 1)) * pitch if panel.intervals else 0.0
+    if every.size > 1:
+        step = min(step, FARTHEST * float(np.ptp(every)) / points)
     return pitch, [step * (index - (lines - 1) / 2) for index in range(lines)]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from utils.drawing.heat_maps import DIVERGING, UNDEFINED
 from utils.drawing.palette import COLORS, GREY
-from utils.drawing.plotting import draw_legend, draw_note, draw_title, drawing, png
+from utils.drawing.plotting import PAGE_WIDTH, draw_legend, draw_note, draw_title, drawing, png
 from utils.drawing.style import Axes, Figure
 from utils.stats import Estimate
 from utils.text.numbers import true_minus
@@ -51,7 +51,7 @@ def tuning_figure(dots: Sequence[Dot], *, budget: float, unit: str, title: str, 
         unit: of strengths.
         title, note: texts above and below.
     """
-    with drawing(1, 2, size=(7.6, 3.7), width_ratios=[1.25, 1]) as (figure, ((left, right),)):
+    with drawing(1, 2, size=(PAGE_WIDTH, 3.2), width_ratios=[1.3, 1]) as (figure, ((left, right),)):
         handles = _effect_against_damage(figure, left, dots, budget)
         _effect_over_grid(figure, right, dots, unit)
         draw_legend(figure, list(handles.values()), list(handles), title)
@@ -70,7 +70,7 @@ def _effect_against_damage(
     axes.set_xlim(min(shown) / 1.5, max(shown) * 1.5)
     layers = [dot.layer for dot in dots]
     low, high = min(layers), max(max(layers), min(layers) + 1)
-    for open_, label in ((False, "a cell"), (True, "late layer, not chosen")):
+    for open_, label in ((False, "cell"), (True, "late layer")):
         some = [dot for dot in dots if dot.open is open_]
         if some:
             # light for early layers, dark for late ones
@@ -89,12 +89,12 @@ def _effect_against_damage(
         x = [max(dot.kl, LEAST_KL) for dot in front]
         y = np.array([dot.effect.mean for dot in front])
         ends = np.array([[dot.effect.low, dot.effect.high] for dot in front]).T
-        handles["Pareto front, 95 %"] = axes.errorbar(
+        handles["Pareto front"] = axes.errorbar(
             x, y, yerr=np.abs(ends - y), color=COLORS[0], marker="o", markersize=3, elinewidth=0.8
         )
     if np.isfinite(budget) and budget > 0:
         axes.set_xlim(min(*shown, budget) / 1.5, max(*shown, budget) * 1.5)
-        handles["budget of KL"] = axes.axvline(budget, color=COLORS[1], linestyle="--", linewidth=1)
+        handles["KL budget"] = axes.axvline(budget, color=COLORS[1], linestyle="--", linewidth=1)
     for dot in dots:
         if dot.chosen:
             handles["chosen"] = axes.scatter(
@@ -113,7 +113,8 @@ def _effect_against_damage(
     axes.set_xlabel("KL(unsteered || steered), next token, nats")
     axes.set_ylabel("effect on content, logits")
     axes.yaxis.set_major_formatter(lambda value, _: true_minus(f"{value:g}"))
-    axes.set_title("effect against damage (darker: later layer)", fontsize=8, loc="left")
+    axes.set_title("effect against damage", loc="left")
+    axes.set_axisbelow(True)
     return handles
 
 
@@ -135,12 +136,13 @@ def _effect_over_grid(figure: Figure, axes: Axes, dots: Sequence[Dot], unit: str
         interpolation="none",
     )
     axes.grid(False)
-    step = next((s for s in (1, 2, 5, 10) if len(layers) <= 16 * s), 20)
+    step = next((s for s in (1, 2, 5, 10) if len(layers) <= 12 * s), 20)
     places = range(0, len(layers), step)
     axes.set_yticks(places, [str(layers[i]) for i in places])
     axes.set_xticks(range(len(strengths)), [f"{s:g}" for s in strengths])
     axes.set_xlabel(unit)
     axes.set_ylabel("layer")
+    axes.set_title("effect over the grid", loc="left")
     for dot in dots:
         if dot.chosen:
             place = [strengths.index(dot.strength)], [layers.index(dot.layer)]
@@ -148,7 +150,7 @@ def _effect_over_grid(figure: Figure, axes: Axes, dots: Sequence[Dot], unit: str
                 *place, marker="*", s=110, color=COLORS[4], edgecolors="black", linewidths=0.6
             )
     bar = figure.colorbar(image, ax=axes)
-    bar.set_label("effect on content, logits")
+    bar.set_label("logits")
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_formatter(lambda value, _: true_minus(f"{value:g}"))
     axes.spines[:].set_visible(False)

@@ -24,8 +24,8 @@ from utils.files.paths import Paths
 from utils.files.remembered import code_version
 from utils.text.listing import shortened
 
-# Grows when the same sources would show other numbers; 3: score intervals, no bootstrap.
-DRAWING = 3
+# Grows when the same sources would show other numbers; 4: no interval where nothing changes.
+DRAWING = 4
 """Version of the drawing code: a higher number draws every figure again."""
 
 Sources = Mapping[str, Mapping[str, str]]

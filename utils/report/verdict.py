@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from utils.permutation import p_of_questions
 from utils.report.sweeps import Sweep
 from utils.scores.control_report import ALPHA, by_strength, decisive
-from utils.permutation import p_of_questions
 from utils.stats import FEWEST
 
 MOVES, LITTLE, WRONG = "moves", "moves a little", "moves the other way"

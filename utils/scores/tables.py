@@ -107,7 +107,9 @@ class ScoreTable:
             return None
         span = self.bounds[1] - self.bounds[0]
         changes = self.scores[cell] - self.scores[base]
-        return self._mean(partial(mean_of_changes, span=span), changes, categories)
+        found = self._mean(partial(mean_of_changes, span=span), changes, categories)
+        # from a cell to itself: 0 for sure, whatever an interval makes of so many zeros
+        return replace(found, low=0.0, high=0.0) if found and cell == base else found
 
     def steered_change(self, cell: Cell) -> Estimate | None:
         """Change from :meth:`base`; ``None`` for the strength that changes are counted from."""

@@ -71,15 +71,21 @@ class Choice:
         return front([cell for cell in self.cells if self.rules.may(cell)])
 
     @property
+    def place(self) -> str:
+        """What was chosen."""
+        if self.chosen is None:
+            return "do not steer"
+        return f"layer {self.chosen.layer}, {self.unit} {self.chosen.strength:g}"
+
+    @property
+    def split(self) -> str:
+        """What it was chosen on."""
+        return f"chosen on {len(self.validation)} contrast pairs held out, in both orders"
+
+    @property
     def title(self) -> str:
         """What stands above every table."""
-        place = (
-            "do not steer"
-            if self.chosen is None
-            else f"layer {self.chosen.layer}, {self.unit} {self.chosen.strength:g}"
-        )
-        split = f"chosen on {len(self.validation)} contrast pairs held out"
-        return f"{self.behavior}, {self.model}: {place} ({split}, in both orders)"
+        return f"{self.behavior}, {self.model}: {self.place} ({self.split})"
 
     @property
     def optimism(self) -> float | None:
@@ -283,12 +289,13 @@ def picture(choice: Choice) -> bytes | None:
     ]
     if not dots:
         return None
+    of = "at +m against \N{MINUS SIGN}m, halved" if choice.direction == "both" else "from 0"
     note = (
-        "Effect: change of the content logit difference at +m against -m, halved"
-        if choice.direction == "both"
-        else "Effect: change of the content logit difference from 0"
+        f"{choice.model}; {choice.split}; darker: later layer; bars: 95 % intervals over pairs. "
+        f"Effect: change of the content logit difference {of}; the vector was made without the "
+        "pairs that are asked. Damage along answers, of knowledge and by loops counts too: see "
+        "the table."
     )
-    note += "; the vector was made without the pairs that are asked. "
-    note += "Damage along answers, of knowledge and by loops counts too: see the table."
+    title = f"{choice.behavior}: {choice.place}"
     budget = choice.rules.budgets.limits[KL]
-    return tuning_figure(dots, budget=budget, unit=choice.unit, title=choice.title, note=note)
+    return tuning_figure(dots, budget=budget, unit=choice.unit, title=title, note=note)
