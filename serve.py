@@ -96,14 +96,14 @@ def main(args: argparse.Namespace) -> int:
     plan = plan_serving(args, choice, shape)
     place = bind(args)
     from llama_wrapper import LlamaWrapper
-    from utils.serving.app import Limits, make_app
+    from utils.serving.app import Limits
     from utils.serving.server import run_server
 
     wrapper = LlamaWrapper.load(
         choice, tokenizer=plan.source.tokenizer, **arguments.loading_options(args)
     )
     limits = Limits(key, args.host, args.deadline)
-    run_server(make_app(desk_of(args, plan, wrapper), limits), place, choice.label, limits)
+    run_server(desk_of(args, plan, wrapper), place, limits)
     return 0
 
 

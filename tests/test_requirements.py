@@ -13,6 +13,8 @@ from running import ROOT
 
 # Run or loaded by their names: by make, by pytest, by accelerate.
 NOT_IMPORTED = {"ruff", "mypy", "pytest-xdist", "openmpi"}
+# Imported where it is installed; who wants it installs it (docs/harness.md).
+OPTIONAL = {"lm_eval"}
 _LINE = re.compile(r"([\w.-]+)==([^;\s]+)( *;.*)?")
 
 
@@ -54,7 +56,7 @@ def packages() -> set[str]:
     """The packages, by their names on PyPI, that the project imports."""
     own = {path.stem for path in [*ROOT.glob("*.py"), *(ROOT / "tests").rglob("*.py")]}
     own |= {path.name for path in ROOT.iterdir() if path.is_dir()}
-    names = set[str]().union(*map(imported, sources())) - own - sys.stdlib_module_names
+    names = set[str]().union(*map(imported, sources())) - own - OPTIONAL - sys.stdlib_module_names
     provided = packages_distributions()
     return {normal(provided[name][0]) for name in names}
 
