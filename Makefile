@@ -31,6 +31,7 @@ demo: $(VENV)/complete
 	$(BIN)/python prompting_with_steering.py --model $(MODEL) --type ab --layers $(DEMO_LAYER) --doses -$(DEMO_DOSE) 0 $(DEMO_DOSE) --behaviors $(DEMO_BEHAVIORS) --artifacts_dir $(DEMO)
 	$(BIN)/python prompting_with_steering.py --model $(MODEL) --type open_ended --limit 2 --max_new_tokens 60 --show_answers 2 --layers $(DEMO_LAYER) --doses -$(DEMO_DOSE) 0 $(DEMO_DOSE) --behaviors $(word 1,$(DEMO_BEHAVIORS)) --artifacts_dir $(DEMO)
 	$(BIN)/python plot_results.py --model $(MODEL) --type ab --layers $(DEMO_LAYER) --behaviors $(DEMO_BEHAVIORS) --artifacts_dir $(DEMO)
+	$(BIN)/python report.py --model $(MODEL) --behaviors $(DEMO_BEHAVIORS) --artifacts_dir $(DEMO) --out $(DEMO)/report.html
 
 test: $(VENV)/complete
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile tests

@@ -33,7 +33,7 @@ LAYERS = (
     ("utils.drawing",),
     ("utils.figures",),
     ("utils.finetuning", "utils.lens", "utils.tuning"),
-    ("utils.serving", "utils.harness"),
+    ("utils.report", "utils.serving", "utils.harness"),
     ("utils.cli",),
     ("utils.plans",),
 )

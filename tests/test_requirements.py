@@ -11,8 +11,8 @@ from importlib.metadata import packages_distributions, version
 
 from running import ROOT
 
-# Run or loaded by their names: by make, by pytest, by `transformers serve`, by accelerate.
-NOT_IMPORTED = {"ruff", "mypy", "pytest-xdist", "fastapi", "uvicorn", "openmpi"}
+# Run or loaded by their names: by make, by pytest, by accelerate.
+NOT_IMPORTED = {"ruff", "mypy", "pytest-xdist", "openmpi"}
 # Imported where it is installed; who wants it installs it (docs/harness.md).
 OPTIONAL = {"lm_eval"}
 _LINE = re.compile(r"([\w.-]+)==([^;\s]+)( *;.*)?")

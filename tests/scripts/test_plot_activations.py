@@ -20,7 +20,7 @@ from utils.activations.components import principal_components
 from utils.activations.layer_measures import measure
 from utils.activations.saved import Answers
 from utils.activations.separation import mean_difference
-from utils.drawing import plotting
+from utils.drawing.palette import COLORS
 from utils.figures import activation_figures
 from utils.files.paths import Paths
 
@@ -166,7 +166,7 @@ def test_the_texts_of_scatters_hold_what_is_drawn(saved: Saved, drawn: dict[str,
     folder = saved.folder / "analysis/calm"
     page = numbers_of(folder / "PCA_all_layers_model=m.txt")
     removed = numbers_of(folder / "PCA_all_layers_letters_removed_model=m.txt")
-    colors = {"matching": plotting.COLORS[0].lower(), "other": plotting.COLORS[1].lower()}
+    colors = {"matching": COLORS[0].lower(), "other": COLORS[1].lower()}
     shapes: dict[str, set[int]] = {"A": set(), "B": set()}
     for number, layer in enumerate((1, 15)):
         rows = numbers_of(folder / f"PCA_layer={layer}_model=m.txt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -11,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Visitor
+from browser import Visit, Visitor
 from conftest import QUESTIONS, make_wrapper
 from page_visitor import SIGNS, PageVisitor
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 from running import bash
 from served import H, Served, served, user, wait_until
 
@@ -36,6 +37,14 @@ def desk(visit: Visitor, server: Served) -> Iterator[PageVisitor]:
     yield found
     assert found.visit.faults == []
     assert all(url.startswith(server.url) for url in found.visit.requests), "it asked elsewhere"
+
+
+@pytest.fixture(scope="module")
+def plain_page(chromium: Browser, server: Served) -> Iterator[PageVisitor]:
+    """One page for tests that leave it as it is."""
+    found = PageVisitor(functools.partial(Visit, chromium), server.url)
+    yield found
+    found.visit.context.close()
 
 
 def by_client(server: Served, messages: Any, dose: float, **more: Any) -> str:
@@ -299,6 +308,29 @@ def test_colours_show_the_scores_of_the_reply(desk: PageVisitor) -> None:
     most = max(float(n.replace("−", "-")) for n in desk.find(".tok").evaluate_all(
         "all => all.flatMap((each) => each.dataset.number.split(', '))"))  # fmt: skip
     assert most <= scale
+
+
+@pytest.mark.parametrize(
+    ("content", "tokens", "parts"),
+    [
+        ("Hello", [" Hello"], ["Hello"]),
+        (" there", [" there"], [" there"]),
+        ("\n\nOne", ["\n\n", "One"], ["\n\n", "One"]),
+        ("steps:", [" steps:\n\n"], ["steps:"]),
+        ("\n\n1", ["1"], ["\n\n*", "1"]),
+        ("é", ["\ufffd", "\ufffd"], ["é"]),
+        ("ab", ["a", "x"], ["ab"]),
+        ("left", [], ["left*"]),
+    ],
+)
+def test_every_number_stands_at_its_token(
+    plain_page: PageVisitor, content: str, tokens: list[str], parts: list[str]
+) -> None:
+    """A star: text without a number."""
+    given = [{"token": token, "score": 0.5} for token in tokens]
+    script = """async ([content, given]) => (await import('/page/answers.js')).split(content, given)
+        .map((each) => each.text + (each.scores.length ? '' : '*'))"""
+    assert plain_page.page.evaluate(script, [content, given]) == parts
 
 
 def test_what_tune_has_chosen_is_the_default_and_above_it_is_a_warning(

@@ -18,7 +18,8 @@ from llama_wrapper import LlamaWrapper
 
 QUESTION = QUESTIONS[0]
 LINK = {"behavior": "calm", "layer": 2, "dose": 0.5, "temperature": 0, "max_tokens": 6}
-ATTACK = "</script><img src=x onerror=\"document.title='hacked'\"><svg onload=\"document.title='hacked'\">"
+DO = "\"document.title='hacked'\""
+ATTACK = f"</script><img src=x onerror={DO}><svg onload={DO}>"
 KEY = "a secret of two words"
 
 
@@ -86,9 +87,8 @@ def test_a_stream_that_breaks_off_keeps_what_came(visit: Visitor, server: Served
     desk.page.route("**/chat/completions", deliver)
     assert desk.ask(QUESTION) == ["It is"] * 3
     said = sorted(text.split(" Try again")[0] for text in desk.feet())
-    assert said == [
-        "Computing failed.", "Computing failed.", "The connection broke off before the answer ended.",
-    ]  # fmt: skip
+    broken = "The connection broke off before the answer ended."
+    assert said == ["Computing failed.", "Computing failed.", broken]
 
 
 def test_a_conversation_that_is_too_long_is_said(visit: Visitor, server: Served) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from utils.cli import commands
 from utils.cli.variant_arguments import test_type
@@ -83,6 +84,17 @@ def nothing_message(
         f"{text}\nMake them with: ./prompting_with_steering.py --type {args.type} --layers ... "
         f"--multipliers -1 0 1{' --both_orders' if args.both_orders else ''}{where}"
     )
+
+
+def no_page_message(args: argparse.Namespace, label: str, ids: Iterable[str], paths: Paths) -> str:
+    """That nothing was measured of a model, which others were, and how to begin."""
+    text = f"no results of {label} in {paths.artifacts / 'results'}"
+    variants = {replace(n.variant, limit=None) for b in ids for n in paths.results_of(b)}
+    others = sorted({_model_flags(replace(v, both_orders=False)) for v in variants})
+    if others:
+        return f"{text}\nThere are some of: {shortened(others, '; ')}"
+    where = commands.model_flags(args) + commands.folder_flags(args)
+    return f"{text}\nMake them with: ./prompting_with_steering.py --type ab{where}"
 
 
 def no_controls_message(args: argparse.Namespace, label: str, paths: Paths) -> str:

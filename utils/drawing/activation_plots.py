@@ -9,7 +9,8 @@ import numpy as np
 
 from utils.activations.layer_measures import LayerMeasures
 from utils.activations.saved import Floats
-from utils.drawing.plotting import COLORS, MARKERS
+from utils.drawing.palette import COLORS
+from utils.drawing.plotting import MARKERS
 from utils.drawing.style import Axes, MaxNLocator
 
 Letters = Sequence[tuple[str, str]]

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from utils.drawing.plotting import COLORS, COLUMN_WIDTH, MARKERS, draw_legend, drawing, finish
+from utils.drawing.palette import COLORS
+from utils.drawing.plotting import COLUMN_WIDTH, MARKERS, draw_legend, drawing, finish
 from utils.drawing.style import Axes
 from utils.stats import Estimate
 

@@ -9,10 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from utils.drawing.palette import COLORS, GREY
 from utils.drawing.plotting import (
-    COLORS,
     COLUMN_WIDTH,
-    GREY,
     MARKERS,
     NOTE_SIZE,
     PAGE_WIDTH,

@@ -18,13 +18,13 @@ import numpy as np
 
 from utils.drawing import fonts
 from utils.drawing.files import PNG, UNDATED, pictures
+from utils.drawing.palette import GREY
 from utils.drawing.style import STYLE, Figure, plt, styled
 from utils.files.durable import write_bytes
 
-COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 COLUMN_WIDTH, PAGE_WIDTH = 5.0, 6.6
-NOTE_SIZE, GREY = 6.5, "#555555"
+NOTE_SIZE = 6.5
 
 
 @contextlib.contextmanager

@@ -10,16 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.drawing.heat_maps import DIVERGING, UNDEFINED
-from utils.drawing.plotting import (
-    COLORS,
-    GREY,
-    PAGE_WIDTH,
-    draw_legend,
-    draw_note,
-    draw_title,
-    drawing,
-    png,
-)
+from utils.drawing.palette import COLORS, GREY
+from utils.drawing.plotting import PAGE_WIDTH, draw_legend, draw_note, draw_title, drawing, png
 from utils.drawing.style import Axes, Figure
 from utils.stats import Estimate
 from utils.text.numbers import true_minus

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from utils.drawing.palette import COLORS
 from utils.drawing.plotting import (
-    COLORS,
     COLUMN_WIDTH,
     MARKERS,
     PAGE_WIDTH,

@@ -16,7 +16,8 @@ import numpy as np
 
 from utils.drawing.files import write_numbers
 from utils.drawing.fonts import shown_names
-from utils.drawing.plotting import COLORS, COLUMN_WIDTH, MARKERS, draw_legend, drawing, finish
+from utils.drawing.palette import COLORS
+from utils.drawing.plotting import COLUMN_WIDTH, MARKERS, draw_legend, drawing, finish
 from utils.text.number_tables import tab_separated
 
 __all__ = ["Run", "both_figure", "curve_figure", "curve_table", "read_run", "shown_names"]

@@ -113,6 +113,10 @@ class Paths:
         """The layer and strength chosen for a behaviour; its tables and figure beside it."""
         return self.figure(f"tune_{model}", behavior, ".json")
 
+    def page(self, model: str, part: str = "") -> Path:
+        """One page of all that was measured of a model, or of some behaviours."""
+        return self.figure(f"report_{model}{part}", suffix=".html")
+
     def figures(self, behavior: str | None = None) -> list[Path]:
         """The files of one behaviour's figures, or of those of several; none that is hidden."""
         folder = self.artifacts / "analysis" / (behavior or "")

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from utils.drawing.fonts import drawable
-from utils.drawing.plotting import COLORS, PAGE_WIDTH, draw_legend_beside, drawing, finished
+from utils.drawing.palette import COLORS
+from utils.drawing.plotting import PAGE_WIDTH, draw_legend_beside, drawing, finished
 from utils.drawing.style import STYLE, Axes
 from utils.errors import UserError
 from utils.lens.coloured_text import largest_magnitude, token_text, visible

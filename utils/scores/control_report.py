@@ -62,9 +62,8 @@ def controls_report(
     for behavior, effects in found.items():
         for swept in by_strength(effects).values():
             counts.add(len(swept))
-            shown = strongest(swept)
-            kl = _kl(shown, unit, tuned.get(behavior))
-            rows += _rows(behavior, shown, kl, p_max(swept))
+            kl = _kl(strongest(swept), unit, tuned.get(behavior))
+            rows += lines_of(behavior, swept, kl)
             notes += _notes(behavior, swept, unit)
         kept = effects[0].controls.kept
         if kept:
@@ -76,7 +75,7 @@ def controls_report(
     every = [effect for effects in found.values() for effect in effects]
     drawn = [f"{_draws(every, kind)} {kind}" for kind in DRAWN if _draws(every, kind)]
     notes += [f"draws: {', '.join(drawn)}"] if drawn else []
-    title, header, rows = _narrow(rows, unit)
+    title, header, rows = narrow(rows, unit)
     title += of_a_try(variant)
     notes += corrected(found, unit)
     if max(counts) > 1:
@@ -86,7 +85,7 @@ def controls_report(
     return "\n".join([text, *dict.fromkeys(notes)])
 
 
-def _narrow(rows: Sequence[Sequence[str]], unit: str) -> tuple[str, list[str], list[list[str]]]:
+def narrow(rows: Sequence[Sequence[str]], unit: str) -> tuple[str, list[str], list[list[str]]]:
     """Title, header and rows without what says nothing: one place for all, columns of dashes."""
     header = ["vector", "at", "effect [95 %]", "letter", "KL", "p random", "p shuffled", "p max"]
     places = {row[1] for row in rows} - {""}
@@ -139,7 +138,7 @@ def corrected(found: Mapping[str, Sequence[Effect]], unit: str) -> list[str]:
     """
     lines = []
     for at, swept in _families(found).items():
-        values = {b: _decisive(each) for b, each in swept.items()}
+        values = {b: decisive(each) for b, each in swept.items()}
         known = {b: p for b, p in values.items() if p is not None}
         if len(known) < 2:
             continue
@@ -224,11 +223,14 @@ def _kl(effect: Effect, unit: str, tuned: Tuned | None) -> float | None:
     return tuned.kl(effect.layer, effect.strength, unit, both=effect.both)
 
 
-def _rows(
-    behavior: str, effect: Effect, kl: float | None, largest: float | None
-) -> list[list[str]]:
+def lines_of(behavior: str, swept: Sequence[Effect], kl: float | None = None) -> list[list[str]]:
+    """A behaviour at one strength and its strongest layer, and below it a line a kind of control.
+
+    The columns: vector, where, effect on content with its interval, letter, KL, and the three p.
+    """
+    effect = strongest(swept)
     own = effect.controls
-    ps = [effect.p("random"), effect.p("shuffled"), largest]
+    ps = [effect.p("random"), effect.p("shuffled"), p_max(swept)]
     at = f"{effect.layer}, {strength_text(effect)}"
     estimates = own.estimate(CONTENT), own.estimate(LETTER)
     numbers = ["-" if kl is None else f"{kl:.2g}", *("-" if p is None else f"{p:.3f}" for p in ps)]
@@ -269,6 +271,7 @@ def _draws(swept: Sequence[Effect], *kinds: str) -> int:
     return max(len(e.controls.draws(k, CONTENT)) for e in swept for k in kinds or DRAWN)
 
 
-def _decisive(swept: Sequence[Effect]) -> float | None:
+def decisive(swept: Sequence[Effect]) -> float | None:
+    """p of one strength at all its layers: the hardest there is, the choice of a layer counted."""
     found = [p_max(swept)] if len(swept) > 1 else [swept[0].p("shuffled"), swept[0].p("random")]
     return next((p for p in found if p is not None), None)

@@ -38,7 +38,7 @@ def score_report(test: Test, subjects: Sequence[Subject], base: Variant) -> str:
             unscored.append(f"without a score: {subject.behavior.id} {lacking}")
         scores = ["-" if e is None else f"{e.mean:.3f}" for e in cells]
         scores += [""] * (3 - len(scores))
-        rows.append([subject.behavior.id, str(layer), *scores, _with_interval(change)])
+        rows.append([subject.behavior.id, str(layer), *scores, change_text(change)])
     if not rows:
         return ""
     alike = all(ends == shown[0] for ends in shown)
@@ -78,7 +78,7 @@ def orders_report(subjects: Sequence[Subject]) -> str:
         low, high = ((top[0], table.swept_strengths[i]) for i in (0, -1))
         effects = [table.effect(name, high, low) for name in ("content", "letter")]
         share = table.letter_share(high, low)
-        cells = ["-" if e is None else _with_interval(e, 2) for e in effects]
+        cells = ["-" if e is None else change_text(e, 2) for e in effects]
         cells.append("-" if share is None else f"{share:.2f}")
         consistent = [table.effect("consistent", c) for c in ((top[0], 0.0), low, high)]
         cells.append(" ".join("-" if e is None else f"{e.mean:.2f}" for e in consistent))
@@ -118,5 +118,6 @@ def _texts(shares: Mapping[str, float]) -> list[str]:
     return [f"{100 * shares['ends']:.0f}", f"{100 * shares['loops']:.0f}", f"{shares['words']:.0f}"]
 
 
-def _with_interval(e: Estimate, digits: int = 3) -> str:
+def change_text(e: Estimate, digits: int = 3) -> str:
+    """A change with its interval, ``[-]`` where there is none."""
     return true_minus(with_interval(e, f"+.{digits}f")) + ("" if e.has_interval else " [-]")

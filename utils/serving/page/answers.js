@@ -118,18 +118,24 @@ export function scaleOf(answers) {
   return SCALES.find((scale) => scale >= most) ?? 1;
 }
 
-/** A piece of text as the texts of its tokens; as one with all their numbers where they differ. */
-function split(content, tokens) {
+/**
+ * A piece of text as the texts of its tokens; as one with all their numbers where they differ.
+ *
+ * The first may have lost white space before it, and the last keeps what is behind it for the next
+ * piece, where it has no number.
+ */
+export function split(content, tokens) {
+  const whole = [{ text: content, scores: tokens.map((each) => each.score) }];
   const found = [];
   let rest = content;
   for (const { token, score } of [...tokens].reverse()) {
-    // the first may have lost white space before it
-    const text = found.length === tokens.length - 1 ? rest : token;
-    if (text === "" || !rest.endsWith(text) || !token.endsWith(text)) {
-      return [{ text: content, scores: tokens.map((each) => each.score) }];
-    }
+    const wanted = found.length === 0 ? [token, token.trimEnd()] : [token];
+    const begins = found.length === tokens.length - 1 && wanted.some((each) => each.endsWith(rest));
+    const text = begins ? rest : wanted.find((each) => rest.endsWith(each));
+    if (!text) return whole;
     found.unshift({ text, scores: [score] });
     rest = rest.slice(0, rest.length - text.length);
   }
-  return found.length > 0 ? found : [{ text: content, scores: [] }];
+  if (rest.trim() !== "") return whole;
+  return rest === "" ? found : [{ text: rest, scores: [] }, ...found];
 }

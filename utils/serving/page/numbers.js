@@ -40,7 +40,8 @@ function point(token) {
   if (token === null) return;
   token.classList.add("at");
   bubble.textContent = token.dataset.number;
-  const place = token.getClientRects()[0];
+  // a word at the beginning of a line leaves its blank on the line before
+  const place = [...token.getClientRects()].at(-1);
   const left = Math.min(Math.max(place.left, 4), document.documentElement.clientWidth - bubble.offsetWidth - 4);
   bubble.style.left = `${left}px`;
   bubble.style.top = `${Math.max(place.top - bubble.offsetHeight - 3, 0)}px`;

@@ -1,0 +1,1 @@
+"""One offline page of all that was measured of a model."""
