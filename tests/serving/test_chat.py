@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import NO_SYSTEM, QUESTIONS, make_tokenizer, make_wrapper
+from conftest import QUESTIONS, make_wrapper
 from openai import BadRequestError, NotFoundError
 from served import LABEL, H, Served, served, user
-
-from llama_wrapper import LlamaWrapper
 
 QUESTION = QUESTIONS[0]
 HISTORY = [
@@ -323,15 +321,3 @@ def test_a_model_that_there_is_not_is_named(server: Served, model: str) -> None:
 def test_steering_twice_is_refused(server: Served) -> None:
     with pytest.raises(BadRequestError, match="twice"):
         ask(server, model=f"{LABEL}@calm:L2:x1", steering=steered())
-
-
-def test_a_template_without_a_system_turn_opens_the_first_turn_with_it(
-    wrapper: LlamaWrapper,
-) -> None:
-    wrapper.tokenizer.chat_template = make_tokenizer(NO_SYSTEM).chat_template
-    formatted = wrapper.prompt_format("Be short.")
-    text = formatted.instruction("C", [("user", "A"), ("assistant", "B")])
-    assert text == (
-        "<|im_start|>user\nBe short.\n\nA<|im_end|>\n<|im_start|>assistant\nB<|im_end|>\n"
-        "<|im_start|>user\nC<|im_end|>\n<|im_start|>assistant\n"
-    )
