@@ -100,15 +100,14 @@ def main(args: argparse.Namespace) -> int:
     plan = plan_serving(args, choice, shape)
     place = bind(args)
     from llama_wrapper import LlamaWrapper
-    from utils.serving.app import Limits, make_app
+    from utils.serving.app import Limits
     from utils.serving.server import run_server
 
     wrapper = LlamaWrapper.load(
         choice, tokenizer=plan.source.tokenizer, **arguments.loading_options(args)
     )
     limits = Limits(key, args.host, args.deadline)
-    app = make_app(desk_of(args, plan, wrapper), limits)
-    run_server(app, place, choice.label, limits, browse=args.open)
+    run_server(desk_of(args, plan, wrapper), place, limits, browse=args.open)
     return 0
 
 

@@ -76,7 +76,7 @@ class Served:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._socket.getsockname()[1])
         self._ready = threading.Event()
-        self._server = Server(app, self._ready.set)
+        self._server = Server(app, self.engine, self._ready.set)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
         self._thread.start()
         assert self._ready.wait(30)

@@ -191,12 +191,19 @@ def test_a_deadline_ends_what_takes_too_long(server: Served) -> None:
         wait_until(hasty.idle)
 
 
-def test_a_server_that_ends_says_so_to_those_it_has_not_answered() -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_server_that_ends_says_so_to_those_it_has_not_answered(stream: bool) -> None:
     with served(make_wrapper("llama")) as ending:
-        body = json.dumps(ENDLESS | {"stream": True}).encode()
+        body = json.dumps(ENDLESS | {"stream": stream}).encode()
         connection = connected(ending)
         connection.sendall(head(ending, len(body)) + body)
         wait_until(lambda: ending.engine.load == (1, 0))
         began = time.monotonic()
     assert time.monotonic() - began < 5
+    parts = []
+    while part := connection.recv(65536):
+        parts.append(part)
     connection.close()
+    heard = b"".join(parts)
+    assert heard.startswith(b"HTTP/1.1 " + (b"200" if stream else b"503"))
+    assert b'"message": "the server is stopping"' in heard.replace(b'":"', b'": "')

@@ -81,4 +81,8 @@ def rules(small: float, *, several: bool, controls: bool) -> str:
         if several
         else ""
     )
-    return text + (f"; also where controls do as much (p above {ALPHA:g})." if controls else ".")
+    if controls:
+        return f"{text}; also where controls do as much (p above {ALPHA:g})."
+    return (
+        f"{text}. No controls were run: any vector of this length, or a letter, might do as much."
+    )

@@ -198,13 +198,12 @@ async def _gone(request: Request) -> None:
 
 
 def make_app(desk: Desk, limits: Limits) -> FastAPI:
-    """The application; its engine runs from its start to its end."""
+    """The application; its engine starts with it, and is stopped by whoever runs it."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         desk.engine.start()
         yield
-        await run_in_threadpool(desk.engine.stop)
 
     # the pages of its documentation would load scripts from elsewhere
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -13,7 +14,8 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
-from utils.serving.app import Limits
+from utils.batching.engine import Engine
+from utils.serving.app import Desk, Limits, make_app
 
 MOST_CONNECTIONS = 512
 _PATIENCE = 1
@@ -21,14 +23,15 @@ _KEEP_ALIVE = 5
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which says when it takes connections.
+    """uvicorn's server, which says when it takes connections, and ends answers when it ends.
 
     Args:
         app: what it serves.
-        announce: is called then.
+        engine: what computes its answers.
+        announce: is called when it takes connections.
     """
 
-    def __init__(self, app: FastAPI, announce: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, app: FastAPI, engine: Engine, announce: Callable[[], None]) -> None:
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -39,21 +42,25 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=_PATIENCE,
         )
         super().__init__(config)
-        self._announce = announce
+        self._engine, self._announce = engine, announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._announce()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # clients hear that it ends, and are not waited for
+        await asyncio.to_thread(self._engine.stop)
+        await super().shutdown(sockets)
 
-def run_server(
-    app: FastAPI, place: socket.socket, model: str, limits: Limits, *, browse: bool = False
-) -> None:
+
+def run_server(desk: Desk, place: socket.socket, limits: Limits, *, browse: bool = False) -> None:
     """Serve until Ctrl-C or SIGTERM; open the page in a browser if asked."""
     host, port = place.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    lines = announcement(url, model, with_key=limits.api_key is not None)
+    shown = f"[{host}]" if ":" in host else host
+    url, with_key = f"http://{shown}:{port}", limits.api_key is not None
+    lines = announcement(url, desk.info.label, with_key=with_key)
 
     def announce() -> None:
         print(lines, flush=True)
@@ -61,8 +68,9 @@ def run_server(
             # some browsers only return when they are closed
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
+    server = Server(make_app(desk, limits), desk.engine, announce)
     with contextlib.suppress(KeyboardInterrupt):
-        Server(app, announce).run([place])
+        server.run([place])
     print("stopped", file=sys.stderr)
 
 
