@@ -229,10 +229,11 @@ class Planner:
         for end in range(len(ids), len(ending) - 1, -1) if ending else ():
             if tuple(ids[end - len(ending) : end]) == ending:
                 return end - 1
+        scopes = ALL if echo else f"{ALL} or {CONTINUATION}"
         raise Refusal(
             400,
             "a raw prompt without the chat template's generation prompt has no instruction whose "
-            f"end could be found: give scope {ALL} or {CONTINUATION}",
+            f"end could be found: give scope {scopes}",
             param="steering.scope",
         )
 
