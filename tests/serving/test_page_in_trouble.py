@@ -75,10 +75,10 @@ def test_a_server_that_is_gone_is_said_and_what_was_typed_is_kept(
 
 
 def test_a_stream_that_breaks_off_keeps_what_came(visit: Visitor, server: Served) -> None:
-    begun: dict[str, object] = {
+    begun: dict[str, Any] = {
         "choices": [{"index": 0, "finish_reason": None, "delta": {"content": "It is"}}]
     }
-    error: dict[str, object] = {"error": {"message": "computing failed"}}
+    error: dict[str, Any] = {"error": {"message": "computing failed"}}
     bodies = [[begun], [begun, error], [begun, error]]
 
     def deliver(route: Route) -> None:
