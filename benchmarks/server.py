@@ -31,17 +31,18 @@ from utils.files.paths import REPOSITORY
 from utils.weights.gguf_conversion import named_folder
 from utils.weights.named import BUNDLED
 
-CLIENTS, FEW, NEW_TOKENS = 64, 8, 24
+CLIENTS, FEW = 64, 8
 LAYERS, DOSES, BEHAVIORS = (8, 12, 15, 18), (-0.3, -0.15, 0.15, 0.3), ("refusal", "sycophancy")
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request: a question and the id of the model that answers it."""
+    """A request: a question, the id of the model that answers it, and its most tokens."""
 
     question: str
     model: str
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Answered:
     seconds: float
 
 
-def requests(model: str, *, steered: bool = True) -> list[Asked]:
+def requests(model: str, tokens: int, *, steered: bool = True) -> list[Asked]:
     """One for each client, with a cell of its own."""
     folder = REPOSITORY / "datasets" / "test"
     texts = [
@@ -66,7 +67,7 @@ def requests(model: str, *, steered: bool = True) -> list[Asked]:
     for _ in range(CLIENTS):
         cell = f"@{generator.choice(BEHAVIORS)}:L{generator.choice(LAYERS)}"
         ending = f"{cell}:d{generator.choice(DOSES)}" if steered else ""
-        found.append(Asked(generator.choice(texts), model + ending))
+        found.append(Asked(generator.choice(texts), model + ending, tokens))
     return found
 
 
@@ -76,7 +77,7 @@ def ask(client: OpenAI, asked: Asked) -> Answered:
         model=asked.model,
         messages=[{"role": "user", "content": asked.question}],
         temperature=0,
-        max_tokens=NEW_TOKENS,
+        max_tokens=asked.tokens,
     )
     tokens = reply.usage.completion_tokens if reply.usage else 0
     text = reply.choices[0].message.content or ""
@@ -143,14 +144,14 @@ def start(command: list[str], ready: Callable[[], bool], log: Path) -> subproces
     return process
 
 
-def ours(seconds: float, folder: Path) -> dict[str, object]:
+def ours(seconds: float, tokens: int, folder: Path) -> dict[str, object]:
     """This project's server: every request alone, then all under load, each held against itself."""
     log = folder / "serve.log"
     command = [sys.executable, "serve.py", "--port", "0"]
     process = start(command, lambda: log.exists() and "try:" in log.read_text(), log)
     try:
         url, model = log.read_text().split()[2], log.read_text().split()[0]
-        todo = requests(model)
+        todo = requests(model, tokens)
         single, own = under_load(url, todo, 1, 0)
         print("one at a time", single, flush=True)
         texts = {asked: answer.text for asked, answer in own}
@@ -175,7 +176,7 @@ def ours(seconds: float, folder: Path) -> dict[str, object]:
     }
 
 
-def theirs(seconds: float, folder: Path) -> dict[str, object]:
+def theirs(seconds: float, tokens: int, folder: Path) -> dict[str, object]:
     """``transformers serve`` with the same weights, unsteered, or why it does not run."""
     weights = named_folder(BUNDLED)
     port = random.randint(20_000, 40_000)
@@ -188,7 +189,7 @@ def theirs(seconds: float, folder: Path) -> dict[str, object]:
 
     def ready() -> bool:
         try:
-            ask(client, Asked("Hello", str(weights)))
+            ask(client, Asked("Hello", str(weights), 1))
         except Exception:  # noqa: BLE001
             return False
         return True
@@ -199,7 +200,7 @@ def theirs(seconds: float, folder: Path) -> dict[str, object]:
         return {"does not run": str(error)}
     try:
         # it has one thread and no batches: more clients wait, and that is all
-        todo = requests(str(weights), steered=False)[:FEW]
+        todo = requests(str(weights), tokens, steered=False)[:FEW]
         single, _ = under_load(f"http://127.0.0.1:{port}", todo, 1, 0)
         many, _ = under_load(f"http://127.0.0.1:{port}", todo, FEW, seconds / 4)
     finally:
@@ -211,15 +212,16 @@ def theirs(seconds: float, folder: Path) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--tokens", type=int, default=24, help="of an answer (default: 24)")
     parser.add_argument("--without_transformers", action="store_true")
     args = parser.parse_args()
     threads = os.environ.get("OMP_NUM_THREADS")
-    found: dict[str, object] = {"threads": threads, "clients": CLIENTS, "tokens": NEW_TOKENS}
+    found: dict[str, object] = {"threads": threads, "clients": CLIENTS, "tokens": args.tokens}
     with tempfile.TemporaryDirectory() as folder:
-        found["ours"] = ours(args.seconds, Path(folder))
+        found["ours"] = ours(args.seconds, args.tokens, Path(folder))
         print(json.dumps(found["ours"], indent=1), flush=True)
         if not args.without_transformers:
-            found["transformers serve"] = theirs(args.seconds, Path(folder))
+            found["transformers serve"] = theirs(args.seconds, args.tokens, Path(folder))
             print(json.dumps(found["transformers serve"], indent=1))
     place = REPOSITORY / "benchmarks" / "server.json"
     place.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
