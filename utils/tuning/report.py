@@ -292,10 +292,8 @@ def picture(choice: Choice) -> bytes | None:
     of = "at +m against \N{MINUS SIGN}m, halved" if choice.direction == "both" else "from 0"
     note = (
         f"{choice.model}; {choice.split}; darker: later layer; bars: 95 % intervals over pairs. "
-        f"Effect: change of the content logit difference {of}; the vector was made without the "
-        "pairs that are asked. Damage along answers, of knowledge and by loops counts too: see "
-        "the table."
+        f"Effect: change of the content logit difference {of}; the vector was made without these "
+        "pairs. Damage along answers, of knowledge and by loops counts too: see the table."
     )
-    title = f"{choice.behavior}: {choice.place}"
-    budget = choice.rules.budgets.limits[KL]
+    title, budget = f"{choice.behavior}: {choice.place}", choice.rules.budgets.limits[KL]
     return tuning_figure(dots, budget=budget, unit=choice.unit, title=title, note=note)
