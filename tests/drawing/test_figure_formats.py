@@ -13,7 +13,8 @@ from running import call
 
 from benchmarks import contact_sheet
 from utils.drawing.files import pictures, written_as
-from utils.drawing.line_plots import Line, Panel, line_figure, stacked_figure
+from utils.drawing.line_plots import line_figure, stacked_figure
+from utils.drawing.panels import Line, Panel
 from utils.figures.training_figures import Run, both_figure, curve_figure, curve_table, read_run
 from utils.stats import Estimate
 

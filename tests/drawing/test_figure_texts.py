@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
-import numpy as np
 import pytest
 from conftest import ROWS, write_json
 from fontTools.fontBuilder import FontBuilder
@@ -21,9 +20,9 @@ from running import ROOT, call
 
 from utils.drawing import fonts, plotting
 from utils.drawing.category_plots import CategoryLine, DotPlot, category_figure
-from utils.drawing.line_plots import Line, Panel, line_figure, stacked_figure
+from utils.drawing.line_plots import line_figure, stacked_figure
+from utils.drawing.panels import Line, Panel, exact
 from utils.drawing.plotting import drawing
-from utils.drawing.vector_plots import Course, Courses, course_figure
 from utils.stats import Estimate
 from utils.text.number_tables import tex_table, text_table
 
@@ -84,6 +83,7 @@ def test_the_users_settings_change_no_byte_and_are_there_afterwards(
 
 FIGURE = (
     "from pathlib import Path; from utils.drawing.line_plots import *; "
+    "from utils.drawing.panels import *; "
     "from utils.stats import Estimate; "
     "e = Estimate(.5, .4, .6, 9); "
     "line_figure([Panel([Line('a', [0, 1], [e, e])], 'x', 'y')], Path('figure.png'))"
@@ -139,8 +139,8 @@ def test_a_dollar_sign_is_a_dollar_sign(tmp_path: Path, text: str) -> None:
 def test_a_logarithmic_axis_has_plain_numbers(
     tmp_path: Path, shown: list[str], values: list[float]
 ) -> None:
-    lines = [Course("a", 0, [1, 2, 3], np.array(values))]
-    course_figure([Courses("", lines)], tmp_path / "x.png", title="t", y_label="norm", log=True)
+    panel = Panel([exact("a", [1, 2, 3], values)], "layer", "norm", log=True)
+    line_figure([panel], tmp_path / "x.png", title="t")
     numbers = [text for text in shown if any(c.isdigit() for c in text)]
     assert len(numbers) >= 4
     assert not [text for text in numbers if set(text) & set("$\\{")]

@@ -9,7 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from utils.drawing import plotting
-from utils.drawing.line_plots import Line, Panel, line_figure
+from utils.drawing.line_plots import line_figure
+from utils.drawing.panels import Line, Panel
 from utils.stats import Estimate
 
 

@@ -20,7 +20,9 @@ from made_up_vectors import (
 )
 
 from utils.drawing.heat_maps import HeatMap, heat_map_figure
-from utils.drawing.vector_plots import LABEL_BOX, Course, Courses, course_figure, label_offsets
+from utils.drawing.line_plots import line_figure
+from utils.drawing.panels import Panel, exact
+from utils.drawing.vector_plots import LABEL_BOX, label_offsets
 
 __all__ = ("drawn", "folder", "quick")  # fixtures
 
@@ -61,9 +63,9 @@ def test_seven_lines_are_told_apart_and_keep_their_looks_in_every_panel(
     drawn: dict[str, Any],
 ) -> None:
     y = np.linspace(0.1, 0.9, 30)
-    lines = [Course(f"line {i}", i, range(30), y) for i in range(9)]
-    panels = [Courses("all", lines), Courses("but the first", lines[1:])]
-    course_figure(panels, Path("x.png"), title="", y_label="cosine similarity")
+    lines = [exact(f"line {i}", range(30), y) for i in range(9)]
+    panels = [Panel(each, "layer", "cosine", sparse=True) for each in (lines, lines[1:])]
+    line_figure(panels, Path("x.png"))
     first, second = (
         [line for line in axes.lines if len(line.get_xdata()) == 30] for axes in drawn["x.png"].axes
     )
@@ -76,7 +78,7 @@ def test_seven_lines_are_told_apart_and_keep_their_looks_in_every_panel(
     # On one another, and yet the first seven are all seen: no marker hides another.
     marked = [set(range(30)[line.get_markevery()]) for line in first[:7]]
     assert all(marked) and not any(a & b for a, b in itertools.combinations(marked, 2))
-    assert [t.get_text() for t in drawn["x.png"].legends[0].get_texts()] == [c.label for c in lines]
+    assert [t.get_text() for t in drawn["x.png"].legends[0].get_texts()] == [x.label for x in lines]
 
 
 def test_points_of_layers_bear_their_numbers(

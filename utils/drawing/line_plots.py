@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from utils.drawing.palette import COLORS, GREY
+from utils.drawing.panels import Panel
 from utils.drawing.plotting import (
     COLUMN_WIDTH,
     MARKERS,
@@ -20,79 +21,14 @@ from utils.drawing.plotting import (
     finish,
     wrapped,
 )
-from utils.drawing.style import STYLE, Axes, Figure, MaxNLocator
-from utils.stats import Estimate
+from utils.drawing.style import STYLE, Axes, Figure, MaxNLocator, PlainLogFormatter
 from utils.text.numbers import true_minus
 
 STACKED_HEIGHT = 1.9
+DASHES = ["-", "--", ":", "-."]
 SHADE = "#d9d9d9"
 # In points of 1/72 inch.
 FARTHEST = 6.0
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a plot; a point that is missing is simply not in it.
-
-    Attributes:
-        label: in the legend; lines of one label look the same in all panels.
-        x, y: of one length.
-        color: one that means something; ``None``: any.
-    """
-
-    label: str
-    x: Sequence[float]
-    y: Sequence[Estimate]
-    color: str | None = None
-
-
-@dataclass(frozen=True)
-class Band:
-    """What lies behind all lines in grey: where a point may lie by chance.
-
-    Attributes:
-        label: in the legend.
-        x, low, high: of one length, ascending in x.
-    """
-
-    label: str
-    x: Sequence[float]
-    low: Sequence[float]
-    high: Sequence[float]
-
-
-@dataclass
-class Panel:
-    """One pair of axes.
-
-    Attributes:
-        lines: what is drawn.
-        x_label, y_label, title: texts.
-        aside: a small text in the upper left corner.
-        whole_x: the x axis counts things (layers), so its ticks are whole numbers.
-        x_ticks: place ticks exactly here.
-        reference: draw a thin line at this y (no change, or chance).
-        least: lowest and highest y that are shown in any case, so that no axis is so short that
-            rounding looks like an effect.
-        second: a name and a factor: a second x axis above, x times the factor.
-        intervals: draw them; else they stand in the figure's text alone.
-        height: in proportion to that of panels below and above.
-        band: behind the lines.
-    """
-
-    lines: list[Line]
-    x_label: str
-    y_label: str
-    title: str = ""
-    aside: str = ""
-    whole_x: bool = False
-    x_ticks: Sequence[float] = field(default_factory=list)
-    reference: float | None = None
-    least: tuple[float, float] | None = None
-    second: tuple[str, float] | None = None
-    intervals: bool = True
-    height: float = 1.0
-    band: Band | None = None
 
 
 def line_figure(panels: Sequence[Panel], path: Path, *, title: str = "", note: str = "") -> None:
@@ -118,8 +54,12 @@ def line_figure(panels: Sequence[Panel], path: Path, *, title: str = "", note: s
             axes.tick_params(labelbottom=True)
         for axes in places[(lines - 1) * columns : len(panels)]:
             axes.set_xlabel(panels[0].x_label)
-        label = wrapped(panels[0].y_label, 0.9 * size[1])
-        figure.supylabel(label, fontsize=STYLE["font.size"])
+        label = panels[0].y_label
+        if lines == 1 and several:
+            # beside the axes, not beside legend and axes
+            places[0].set_ylabel(wrapped(label, 1.2))
+        else:
+            figure.supylabel(wrapped(label, 0.9 * size[1]), fontsize=STYLE["font.size"])
         spare = places[len(panels) :]
         for axes in spare:
             axes.set_axis_off()
@@ -220,13 +160,15 @@ def _draw(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
     for line, shift in zip(panel.lines, shifts, strict=True):
         index = labels.index(line.label)
         color = line.color or COLORS[index % len(COLORS)]
-        x = [value + shift for value in line.x]
+        x, y = [value + shift for value in line.x], [e.mean for e in line.y]
         axes.plot(
             x,
-            [e.mean for e in line.y],
+            y,
             color=color,
             marker=MARKERS[index % len(MARKERS)],
+            linestyle=DASHES[index // len(COLORS) % len(DASHES)],
             markersize=_marker_size(points, pitch, panel),
+            markevery=_marked(y, index, len(labels)) if panel.sparse else None,
             linewidth=1.1,
             label=line.label,
             zorder=3,
@@ -242,11 +184,24 @@ def _draw(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
         # The points of nothing at all: the axis grows to hold them, and its usual margins stay.
         axes.update_datalim([(0, y) for y in panel.least], updatex=False)
         axes.autoscale_view()
+    if panel.log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        # by default a formula
+        axes.yaxis.set_minor_formatter(PlainLogFormatter())
     if panel.x_ticks:
         ticks = [true_minus(f"{x:g}") for x in panel.x_ticks]
         axes.set_xticks(list(panel.x_ticks), ticks)
     elif panel.whole_x:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+
+
+def _marked(y: Sequence[float], index: int, lines: int) -> slice:
+    """Which points of a line have a marker."""
+    step = min(lines, len(MARKERS))
+    # between two gaps a point without a marker would not be seen at all
+    few = len(y) < 3 * step or bool(np.isnan(y).any())
+    return slice(None) if few else slice(index % step, None, step)
 
 
 def _shifts(panel: Panel, points: float) -> tuple[float, list[float]]:
@@ -261,7 +216,8 @@ def _shifts(panel: Panel, points: float) -> tuple[float, list[float]]:
     every = np.unique([x for line in panel.lines for x in line.x])
     pitch = float(np.diff(every).min()) if every.size > 1 else 1.0
     lines = len(panel.lines)
-    step = min(0.12, 0.6 / max(lines, 1)) * pitch if panel.intervals else 0.0
+    bars = panel.intervals and any(e.has_interval for line in panel.lines for e in line.y)
+    step = min(0.12, 0.6 / max(lines, 1)) * pitch if bars else 0.0
     if every.size > 1:
         step = min(step, FARTHEST * float(np.ptp(every)) / points)
     return pitch, [step * (index - (lines - 1) / 2) for index in range(lines)]

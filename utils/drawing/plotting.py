@@ -123,13 +123,6 @@ def draw_legend(
     figure.set_figheight(figure.get_figheight() + 0.17 * rows)
 
 
-def draw_legend_below(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """A legend below everything, in as many columns as the longest label leaves room for."""
-    widest = max(map(len, labels))
-    columns = 1 if widest > 45 else 2 if widest > 25 else 3
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
-
-
 def draw_legend_beside(
     figure: Figure, handles: Sequence[Any], labels: Sequence[str], title: str
 ) -> None:

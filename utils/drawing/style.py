@@ -36,13 +36,21 @@ __all__ = [
     "STYLE",
     "Axes",
     "Figure",
-    "LogFormatter",
     "MaxNLocator",
+    "PlainLogFormatter",
     "Text",
     "font_manager",
     "plt",
     "styled",
 ]
+
+
+class PlainLogFormatter(LogFormatter):
+    """Ticks between powers of ten as plain numbers, where matplotlib would have any."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
 
 # The only font of a script may be a bold one; that is no news.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)

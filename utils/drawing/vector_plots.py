@@ -1,161 +1,21 @@
-"""Pictures of vectors that are no heat maps: lines over layers, layers in their main plane."""
+"""Layers of vectors as points in their main plane."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from utils.drawing.palette import COLORS
-from utils.drawing.plotting import (
-    COLUMN_WIDTH,
-    MARKERS,
-    PAGE_WIDTH,
-    draw_legend_below,
-    draw_title,
-    drawing,
-    finish,
-)
-from utils.drawing.style import STYLE, Axes, Figure, LogFormatter, MaxNLocator
+from utils.drawing.plotting import COLUMN_WIDTH, draw_title, drawing, finish
+from utils.drawing.style import MaxNLocator
 from utils.vectors.similarity import Array
 
-DASHES = ["-", "--", ":", "-."]
 LABEL_SIZE = 6.5
 # In points of 1/72 inch: the usual distance of a label from its dot, and how far apart the
 # centres of two labels of two digits must lie so as not to touch.
 NEAR = 7.0
 LABEL_BOX = np.array([9.5, 7.0])
-
-
-@dataclass(frozen=True)
-class Course:
-    """A line over layers without intervals.
-
-    Attributes:
-        index: which colour, marker and dash; the same for one thing in every panel of a figure.
-        x, y: layers and values, of one length; a value that is NaN is not drawn.
-    """
-
-    label: str
-    index: int
-    x: Sequence[int]
-    y: Array
-
-
-@dataclass(frozen=True)
-class Courses:
-    """One pair of axes."""
-
-    title: str
-    lines: Sequence[Course]
-
-
-def course_figure(
-    panels: Sequence[Courses],
-    path: Path,
-    *,
-    title: str,
-    y_label: str,
-    log: bool = False,
-) -> None:
-    """Panels with shared axes and one legend, two beside one another; written whole or not at all.
-
-    Args:
-        panels: one or more.
-        path: where to.
-        title: above everything.
-        y_label: of all panels.
-        log: logarithmic y; else values are cosines: a thin line at 0, which is always shown, and
-            no zoom into differences that do not matter.
-    """
-    columns = 1 if len(panels) == 1 else 2
-    rows = -(-len(panels) // columns)
-    size = (COLUMN_WIDTH, 3.3) if columns == 1 else (PAGE_WIDTH, max(4.4, 1.7 * rows + 0.6))
-    with drawing(rows, columns, size=size, sharex=True, sharey=True) as (figure, grid):
-        places = list(grid.flat)
-        for axes, panel in zip(places, panels, strict=False):
-            _draw_lines(axes, panel, log=log)
-        for axes in places[max(0, len(panels) - columns) : len(panels)]:
-            axes.tick_params(labelbottom=True)
-        for axes in places[(rows - 1) * columns : len(panels)]:
-            axes.set_xlabel("layer")
-        if not log:
-            places[0].set_ylim(*_cosine_limits(panels))
-        figure.supylabel(y_label, fontsize=STYLE["font.size"])
-        _legend(figure, [line for panel in panels for line in panel.lines], places, len(panels))
-        finish(figure, path, title)
-
-
-def _cosine_limits(panels: Sequence[Courses]) -> tuple[float, float]:
-    values = np.concatenate([line.y for panel in panels for line in panel.lines] or [np.zeros(0)])
-    known = values[~np.isnan(values)]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
-    # Room for markers at the ends.
-    room = 0.03
-    if low > -0.25 and high > 0.5:
-        return min(low, 0.0) - room, 1.0 + room
-    reach = max(abs(low), abs(high), 0.25) + room
-    return -reach, reach
-
-
-def _style(index: int) -> dict[str, Any]:
-    return {
-        "color": COLORS[index % len(COLORS)],
-        "marker": MARKERS[index % len(MARKERS)],
-        "linestyle": DASHES[index // len(COLORS) % len(DASHES)],
-        "linewidth": 1.1,
-        "markersize": 3.2,
-    }
-
-
-def _draw_lines(axes: Axes, panel: Courses, *, log: bool) -> None:
-    axes.set_title(panel.title, loc="left")
-    axes.locator_params(axis="x", integer=True, nbins=10)
-    if log:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        # by default a formula
-        axes.yaxis.set_minor_formatter(_PlainLogFormatter())
-    else:
-        axes.axhline(0, color="#888888", linewidth=0.8, zorder=1)
-    for line in panel.lines:
-        # A marker at every few layers, elsewhere for every line: lines that lie on one another
-        # (normalised norms) are all seen.
-        every = _marked(line, len(panel.lines))
-        axes.plot(line.x, line.y, **_style(line.index), markevery=every, zorder=3)
-
-
-class _PlainLogFormatter(LogFormatter):
-    """Ticks between powers of ten as plain numbers, where matplotlib would have any."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        return f"{x:g}" if super().__call__(x, pos) else ""
-
-
-def _marked(line: Course, lines: int) -> slice:
-    step = min(lines, len(MARKERS))
-    # Between two gaps a point without a marker would not be seen at all.
-    few = len(line.x) < 3 * step or np.isnan(line.y).any()
-    return slice(None) if few else slice(line.index % step, None, step)
-
-
-def _legend(figure: Figure, lines: Sequence[Course], places: Sequence[Axes], used: int) -> None:
-    """One entry for each line of the figure, where a panel is to spare or below."""
-    for axes in places[used:]:
-        axes.set_axis_off()
-    labels = {line.index: line.label for line in sorted(lines, key=lambda line: line.index)}
-    handles = [places[0].plot([], [], **_style(index))[0] for index in labels]
-    if len(labels) < 2:
-        return
-    names = list(labels.values())
-    widest = max(map(len, names))
-    if used < len(places) and widest <= 40:
-        places[-1].legend(handles, names, loc="center", frameon=False)
-        return
-    draw_legend_below(figure, handles, names)
 
 
 def plane_figure(

@@ -18,7 +18,8 @@ from utils.drawing.activation_plots import (
     draw_variance,
 )
 from utils.drawing.files import write_numbers
-from utils.drawing.line_plots import Line, Panel, line_figure
+from utils.drawing.line_plots import line_figure
+from utils.drawing.panels import Line, Panel
 from utils.drawing.plotting import COLUMN_WIDTH, PAGE_WIDTH, draw_legend, drawing, finish
 from utils.files.paths import Paths
 from utils.files.subsets import ranges

@@ -25,7 +25,7 @@ from utils.files.remembered import code_version
 from utils.text.listing import shortened
 
 # Grows when the same sources would show other numbers; 4: no interval where nothing changes.
-DRAWING = 4
+DRAWING = 5
 """Version of the drawing code: a higher number draws every figure again."""
 
 Sources = Mapping[str, Mapping[str, str]]

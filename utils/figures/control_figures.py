@@ -28,7 +28,7 @@ from utils.stats import Estimate
 from utils.text.number_tables import tab_separated
 
 if TYPE_CHECKING:
-    from utils.drawing.line_plots import Band
+    from utils.drawing.panels import Band
 
 # Drawn in grey: the hardest comparison that there is.
 BEHIND = ("shuffled", "random")
@@ -147,7 +147,8 @@ class ControlPlan:
             numbers: what the figure's text holds.
         """
         from utils.drawing.fonts import shown_names
-        from utils.drawing.line_plots import Line, Panel, stacked_figure
+        from utils.drawing.line_plots import stacked_figure
+        from utils.drawing.panels import Line, Panel
 
         name = shown_names({self.behavior.id: self.behavior.name})[self.behavior.id]
         panels = []
@@ -177,7 +178,7 @@ def _band(
     points: Mapping[float, Controls], fixed: dict[float, Estimate], quantity: str
 ) -> Band | None:
     """The band of the hardest controls that every point has; ``None`` for none."""
-    from utils.drawing.line_plots import Band
+    from utils.drawing.panels import Band
 
     for kind in BEHIND:
         found = {x: band(c.draws(kind, quantity)) for x, c in points.items()}

@@ -9,7 +9,8 @@ from behaviors import Behavior
 from utils.data.kinds_of_test import Test
 from utils.drawing.category_plots import category_figure
 from utils.drawing.files import write_numbers
-from utils.drawing.line_plots import Line, Panel, line_figure, stacked_figure
+from utils.drawing.line_plots import line_figure, stacked_figure
+from utils.drawing.panels import Line, Panel
 from utils.figures.category_figures import behavior_plot, category_plot, verdicts
 from utils.figures.score_panels import (
     CHANGE,

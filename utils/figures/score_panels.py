@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from utils.data.kinds_of_test import Test
-from utils.drawing.line_plots import Line, Panel
 from utils.drawing.palette import COLORS
+from utils.drawing.panels import Line, Panel
 from utils.files.names import MULTIPLIER, Cell, other_unit
 from utils.scores.tables import ScoreTable, variant_label
 from utils.stats import Estimate

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, cycle
 
 import numpy as np
 
 from utils.drawing.files import write_numbers
 from utils.drawing.heat_maps import HeatMap, heat_map_figure
-from utils.drawing.vector_plots import Course, Courses, course_figure, plane_figure
+from utils.drawing.line_plots import line_figure
+from utils.drawing.palette import COLORS
+from utils.drawing.panels import Line, Panel, exact
+from utils.drawing.vector_plots import plane_figure
 from utils.files.contents import read_record
 from utils.files.paths import Paths
 from utils.text.number_tables import tab_separated
@@ -88,20 +91,22 @@ class VectorFigures:
     def behaviors_over_layers(self, model: str) -> None:
         """A panel for each behaviour: its cosine with every other one, over layers."""
         shown = self.vectors.behaviors_of(model)
-        panels = []
+        titles, lines = [], []
         # Of two, one says it all.
         for behavior in shown if len(shown) > 2 else shown[:1]:
-            lines = [
-                Course(self.names[b], i, *self.vectors.cosines((model, behavior), (model, b)))
-                for i, b in enumerate(shown)
-                if b != behavior
-            ]
-            panels.append(Courses(self.names[behavior], lines))
+            titles.append(self.names[behavior])
+            lines.append(
+                [
+                    exact(self.names[b], *self.vectors.cosines((model, behavior), (model, b)), c)
+                    for b, c in zip(shown, cycle(COLORS), strict=False)
+                    if b != behavior
+                ]
+            )
         if len(shown) == 2:
-            panels = [Courses(" and ".join(self.names[b] for b in shown), panels[0].lines)]
+            titles = [" and ".join(self.names[b] for b in shown)]
         path = self.paths.figure(f"similarity_of_behaviors_over_layers_model={model}")
         title = f"Vectors of each behaviour and of the others\n{self._made_of(model, shown)}"
-        course_figure(panels, path, title=title, y_label="cosine similarity")
+        line_figure(_cosine_panels(titles, lines), path, title=title)
         pairs = [((model, a), (model, b)) for a, b in combinations(shown, 2)]
         rows = [[a[1], b[1], *row] for a, b in pairs for row in self._rows(a, b)]
         write_numbers(path, tab_separated(["behavior", "other", "layer", "cosine"], rows))
@@ -134,31 +139,28 @@ class VectorFigures:
         """Cosine of the models' vectors over layers, a line for each pair of models."""
         pairs = self._pairs(behavior)
         lines, rows = [], []
-        for index, (a, b) in enumerate(pairs):
-            lines.append(
-                Course(f"{a} / {b}", index, *self.vectors.cosines((a, behavior), (b, behavior)))
-            )
+        for a, b in pairs:
+            lines.append(exact(f"{a} / {b}", *self.vectors.cosines((a, behavior), (b, behavior))))
             rows += [[a, b, *row] for row in self._rows((a, behavior), (b, behavior))]
         path = self.paths.figure("similarity_of_models_over_layers", behavior)
         title = f"{self.names[behavior]}: vectors of two models"
         if len(pairs) == 1:
             title += f"\n{lines[0].label}"
-        course_figure([Courses("", lines)], path, title=title, y_label="cosine similarity")
+        line_figure(_cosine_panels([""], [lines]), path, title=title)
         write_numbers(path, tab_separated(["model", "other", "layer", "cosine"], rows))
 
     def all_models_over_layers(self) -> None:
         """The same for all behaviours: a panel for each pair of models, a line a behaviour."""
-        pairs: dict[tuple[str, str], list[Course]] = {}
+        pairs: dict[tuple[str, str], list[Line]] = {}
         rows = []
-        for index, behavior in enumerate(self.vectors.behaviors):
+        for behavior in self.vectors.behaviors:
             for a, b in self._pairs(behavior):
                 found = self.vectors.cosines((a, behavior), (b, behavior))
-                pairs.setdefault((a, b), []).append(Course(self.names[behavior], index, *found))
+                pairs.setdefault((a, b), []).append(exact(self.names[behavior], *found))
                 rows += [[a, b, behavior, *r] for r in self._rows((a, behavior), (b, behavior))]
-        panels = [Courses("\n".join(pair), lines) for pair, lines in pairs.items()]
+        panels = _cosine_panels(["\n".join(pair) for pair in pairs], list(pairs.values()))
         path = self.paths.figure("similarity_of_models_over_layers")
-        title = "Vectors of two models"
-        course_figure(panels, path, title=title, y_label="cosine similarity")
+        line_figure(panels, path, title="Vectors of two models")
         write_numbers(path, tab_separated(["model", "other", "behavior", "layer", "cosine"], rows))
 
     def norms(self, model: str) -> None:
@@ -170,23 +172,46 @@ class VectorFigures:
             ("after normalising", self.vectors.normalized),
         ):
             lines = []
-            for index, behavior in enumerate(self.vectors.behaviors_of(model)):
+            for behavior in self.vectors.behaviors_of(model):
                 keys = sorted(k for k in vectors if k[:2] == (model, behavior))
                 if keys:
                     lengths = norms(np.stack([vectors[k] for k in keys]))
                     # A logarithm has no place for 0.
                     shown = np.where(lengths > 0, lengths, np.nan)
                     layers = [k.layer for k in keys]
-                    lines.append(Course(self.names[behavior], index, layers, shown))
+                    lines.append(exact(self.names[behavior], layers, shown))
                     for key, length in zip(keys, lengths, strict=True):
                         rows.setdefault(key, []).append(six_digits(length))
             if lines:
-                panels.append(Courses(title, lines))
+                panels.append(
+                    Panel(lines, "layer", "norm", title, whole_x=True, log=True, sparse=True)
+                )
         path = self.paths.figure(f"norms_model={model}")
         title = f"Norms of the vectors\n{self._made_of(model, self.vectors.behaviors_of(model))}"
-        course_figure(panels, path, title=title, y_label="norm", log=True)
+        line_figure(panels, path, title=title)
         table = [[k.behavior, str(k.layer), *[*values, ""][:2]] for k, values in rows.items()]
         write_numbers(path, tab_separated(["behavior", "layer", "before", "after"], table))
+
+
+def _cosine_panels(titles: Sequence[str], lines: Sequence[list[Line]]) -> list[Panel]:
+    """Panels of cosines over layers, on an axis that does not enlarge what does not matter."""
+    values = [e.mean for panel in lines for line in panel for e in line.y]
+    low, high = np.nanmin([0.0, *values]), np.nanmax([0.0, *values])
+    reach = max(-low, high, 0.25)
+    least = (0.0, 1.0) if low > -0.25 and high > 0.5 else (-reach, reach)
+    return [
+        Panel(
+            each,
+            "layer",
+            "cosine similarity",
+            title,
+            whole_x=True,
+            reference=0.0,
+            least=least,
+            sparse=True,
+        )
+        for title, each in zip(titles, lines, strict=True)
+    ]
 
 
 def at_layer(layer: int | None) -> str:
