@@ -62,9 +62,13 @@ Visitor = Callable[..., Visit]
 """``visit(address, **options of playwright's new_context) -> Visit``."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One browser for all tests of a process; skipped by name where there is none."""
+    """One browser for the tests of a file; skipped by name where there is none.
+
+    No longer: while Playwright runs, so does its event loop, and nothing else in this process may
+    have one.
+    """
     place = next(filter(None, map(shutil.which, NAMES)), None)
     if place is None:
         pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed")

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from browser import Visit, Visitor
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 SIGNS = (-1, 0, 1)
 
@@ -54,6 +54,21 @@ class PageVisitor:
         expect(self.find(".turn")).to_have_count(turns + 1)
         self.finished()
         return self.answers()
+
+    def overheard(self) -> list[tuple[dict[str, Any], str]]:
+        """Chats that it asks for from now on, each with its reply, which comes in one piece.
+
+        The browser keeps no stream that has been read.
+        """
+        heard: list[tuple[dict[str, Any], str]] = []
+
+        def pass_on(route: Route) -> None:
+            reply = route.fetch()
+            heard.append((json.loads(str(route.request.post_data)), reply.text()))
+            route.fulfill(response=reply)
+
+        self.page.route("**/chat/completions", pass_on)
+        return heard
 
     def answers(self, turn: int = -1) -> list[str]:
         """The texts of a turn's panes."""

@@ -109,9 +109,9 @@ def test_all_settings_reach_the_server(desk: PageVisitor) -> None:
     }.items():
         desk.page.fill(f"#{name}", str(value))
     desk.page.select_option("#scope", "all")
-    with desk.page.expect_response("**/chat/completions") as got:
-        desk.ask(QUESTION)
-    first = json.loads(got.value.text().split("\n\n")[0].removeprefix("data: "))
+    heard = desk.overheard()
+    desk.ask(QUESTION)
+    first = json.loads(heard[0][1].split("\n\n")[0].removeprefix("data: "))
     shared = {
         "model": "tiny",
         "messages": [{"role": "system", "content": "Be short."}, *user(QUESTION)],
@@ -275,12 +275,13 @@ def test_copied_curl_and_python_run_and_give_the_same_answers(
 
 def test_colours_show_the_scores_of_the_reply(desk: PageVisitor) -> None:
     desk.page.check("#colours")
-    with desk.page.expect_response("**/chat/completions") as got:
-        desk.ask(QUESTION)
-    pane = desk.asked.index(json.loads(str(got.value.request.post_data)))
+    heard = desk.overheard()
+    desk.ask(QUESTION)
+    sent, reply = heard[0]
+    pane = desk.asked.index(sent)
     told = [
         choice["token_scores"][0]["score"]
-        for line in got.value.text().split("\n\n")
+        for line in reply.split("\n\n")
         if line.startswith("data: {")
         for choice in json.loads(line.removeprefix("data: "))["choices"]
         if choice.get("token_scores")

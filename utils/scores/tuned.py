@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from utils.errors import UserError
 from utils.files.contents import read_json, read_verified
 from utils.files.names import UNITS, Variant
 from utils.files.paths import Paths
-from utils.stats import Estimate
 from utils.text.numbers import true_minus, with_interval
+
+if TYPE_CHECKING:
+    from utils.stats import Estimate
 
 # A dose that was converted to a multiplier and back is the same dose.
 _ROUNDING = 1e-6
@@ -90,6 +92,9 @@ def _tuned(content: Any) -> Tuned:
     test, chosen = content["test"], content["chosen"]
     # with the vector of all pairs, and on other prompts: better than what the choice was made on
     cells = [*([] if test is None else [test]), *content["cells"]]
+    # numpy comes with it, and a figure that is there does without
+    from utils.stats import Estimate
+
     return Tuned(
         place=None if chosen is None else _place(chosen, content["unit"]),
         effect=None if test is None else Estimate(**_numbers(test["effect"])),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from utils.stats import Estimate
+if TYPE_CHECKING:
+    # numpy comes with it, and --help does without
+    from utils.stats import Estimate
 
 _DASH = "\N{EN DASH}"
 
