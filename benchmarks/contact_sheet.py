@@ -30,7 +30,6 @@ COMMANDS: list[tuple[str, ...]] = [
     ("plot_results.py", *QWEN, "--type", "ab", "--layers", "18"),
     ("plot_results.py", "--type", "bundled_knowledge", "--behaviors", "refusal"),
     ("plot_results.py", "--type", "bundled_misconceptions", "--behaviors", "refusal"),
-    ("plot_results.py", "--type", "open_ended", "--layers", "18", "--limit", "10"),
     ("analyze_vectors.py", *BUNDLED, "--behaviors", "refusal", "sycophancy", "hallucination"),
 ]
 # The kinds, by patterns below analysis/; of several files the first by name is shown.
@@ -41,8 +40,6 @@ KINDS = (
     "DOSES_*",
     "CHANGES_doses_*",
     "VARIANTS_*",
-    "refusal/multipliers_*type=open_ended*",
-    "MULTIPLIERS_*type=open_ended*",
     "refusal/categories_*bundled_knowledge*",
     "refusal/categories_*bundled_misconceptions*",
     "refusal/PCA_layer=21_*",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.harness.rows import PAD, end_of_last, firsts_of, input_of, key_of, rounds
+from utils.harness.rows import PAD, firsts_of, input_of, key_of, rounds
 
 # Few tokens, padding among them, so that rows coincide often.
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=4)
@@ -50,21 +49,3 @@ def test_the_row_is_the_one_that_the_harness_cuts() -> None:
     # the harness: the last max_length + 1 tokens, and of those all but the last
     assert input_of(context, continuation, 3) == [3, 4, 5]
     assert input_of([1], [2, 3, 4], 3) == [1, 2, 3]
-
-
-@given(
-    st.lists(st.integers(0, 1), max_size=12),
-    st.lists(st.integers(0, 1), min_size=1, max_size=3),
-    st.integers(0, 12),
-)
-def test_the_last_occurrence_is_found_wherever_it_is(
-    ids: list[int], marker: list[int], before: int
-) -> None:
-    windows = (
-        torch.tensor(ids or [9]).unfold(0, len(marker), 1).tolist()
-        if len(marker) <= max(len(ids), 1)
-        else []
-    )
-    starts = [i for i, window in enumerate(windows) if window == marker and i < before]
-    expected = starts[-1] + len(marker) - 1 if starts else None
-    assert end_of_last(marker, ids, before) == expected

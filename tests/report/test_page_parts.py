@@ -90,7 +90,7 @@ def sweep(folder: Path, changes: np.ndarray, layers: int = 1) -> Sweep:
     }
     table = results.table(scores)
     selection = Selection("calm", table.variant, frozenset(scores), tuple(scores))
-    return Sweep(Found(CALM, selection, {}), table, None)
+    return Sweep(Found(CALM, selection, {}), table, None, None)
 
 
 def spread(mean: float, width: float, n: int = 40) -> np.ndarray:
@@ -123,7 +123,7 @@ def test_a_verdict_follows_its_rules(
 def test_one_strength_has_no_verdict(tmp_path: Path) -> None:
     table = Results(tmp_path, {}).table(random_scores([1.0], layers=[3]))
     selection = Selection("calm", Variant("ab"), frozenset(table.scores), tuple(table.scores))
-    assert verdict(Sweep(Found(CALM, selection, {}), table, None)) is None
+    assert verdict(Sweep(Found(CALM, selection, {}), table, None, None)) is None
 
 
 def test_the_sentence_says_what_moves_and_what_does_not(tmp_path: Path) -> None:
@@ -131,10 +131,11 @@ def test_the_sentence_says_what_moves_and_what_does_not(tmp_path: Path) -> None:
     still = sweep(tmp_path / "b", spread(0.0, 0.05))
     unsure = sweep(tmp_path / "c", spread(0.05, 0.3))
     other = replace(unsure.found, behavior=replace(CALM, name="Bold {x}"))
-    named = Sweep(other, unsure.table, None)
+    named = Sweep(other, unsure.table, None, None)
     assert sentence([strong], "m").startswith("Steering m moves Calm: the mean P(matching answer)")
     assert "0.350 at multiplier −1 to 0.550 at multiplier +1" in sentence([strong], "m")
     assert sentence([strong, still], "m{}").startswith("Steering m{} moves 1 of 2 behaviours, Calm")
+    assert sentence([strong], "m").endswith(" Nothing was run beside it as a control.")
     assert sentence([still], "m") == "Steering m does not move Calm."
     assert sentence([still, still], "m") == "Steering m moves none of 2 behaviours."
     assert sentence([named], "m") == "Whether steering m moves Bold {x} is not sure."

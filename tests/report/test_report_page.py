@@ -244,6 +244,13 @@ def test_effects_are_those_of_the_tables(visit: Visitor, made: Paths, place: Pat
     own = next(r for r in rows if r["strength"] == "±0.2" and r["quantity"] == "content")
     table = next(r for r in headline(seen, "controls") if r["vector"] == "Calm")
     assert table["effect [95 %]"].startswith(shown(own["mean"]))
+    (choice,) = made.artifacts.rglob("tune_*.json")
+    kls = [
+        cell["kl"]
+        for cell in json.loads(choice.read_text())["cells"]
+        if cell["layer"] == int(layer[1]) and cell["dose"] == pytest.approx(0.2)
+    ]
+    assert [table["KL"]] == [f"{kl:.2g}" for kl in kls], "of the very vector and cell"
     assert table["p random"] == f"{float(own['p_random']):.3f}" and own["p_shuffled"] == "-"
 
 

@@ -30,7 +30,7 @@ from utils.text.number_tables import tab_separated
 if TYPE_CHECKING:
     from utils.drawing.panels import Band
 
-# Drawn in grey: the hardest comparison that there is.
+# Drawn in grey: what went through the same pipeline before what did not.
 BEHIND = ("shuffled", "random")
 FEW_TICKS = 7
 
@@ -177,7 +177,7 @@ class ControlPlan:
 def _band(
     points: Mapping[float, Controls], fixed: dict[float, Estimate], quantity: str
 ) -> Band | None:
-    """The band of the hardest controls that every point has; ``None`` for none."""
+    """The band of the first kind of controls that every point has; ``None`` for none."""
     from utils.drawing.panels import Band
 
     for kind in BEHIND:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from utils.errors import UserError
 from utils.harness.request import HARNESS, Request, check_names
-from utils.harness.rows import end_of_last, firsts_of, input_of, key_of, rounds
+from utils.harness.rows import firsts_of, input_of, key_of, rounds
+from utils.prompts.instruction_end import end_of_last
 
 _QUESTION = "Is this the question?"
 _CACHE_KEY = "caa"

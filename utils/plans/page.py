@@ -57,7 +57,7 @@ class PagePlan:
         Raises:
             UserError: a damaged file, or cells that were measured on different questions.
         """
-        return [found.read(self.paths) for found in self.found]
+        return [found.read(self.choice.label, self.paths) for found in self.found]
 
     @property
     def places(self) -> list[Path]:

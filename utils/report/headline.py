@@ -36,10 +36,12 @@ def sentence(sweeps: Sequence[Sweep], model: str) -> str:
     scores = [most.table.score(cell) for cell in (low, high)]
     levels = [f"{e.mean:.{most.test.scale.digits}f}" for e in scores if e is not None]
     unit = most.variant.unit
-    return (
+    alone = "" if any(s.effects for s, _ in found) else " Nothing was run beside it as a control."
+    text = (
         f"Steering {model} moves {what}: the mean {most.test.score_name} goes from {levels[0]} at "
         f"{unit} {signed(low[1])} to {levels[1]} at {unit} {signed(high[1])} (layer {low[0]})."
     )
+    return text + alone
 
 
 def _none_moves(found: Sequence[tuple[Sweep, Verdict]], model: str) -> str:
@@ -162,7 +164,7 @@ def _beside_controls(sweeps: Sequence[Sweep]) -> Html | None:
         line
         for sweep in tried
         for swept in by_strength(sweep.effects).values()
-        for line in lines_of(sweep.behavior.name, swept)
+        for line in lines_of(sweep.behavior.name, swept, sweep.variant.unit, sweep.tuned)
     ]
     title, head, rows = narrow(rows, tried[0].variant.unit)
     body: list[Html] = []

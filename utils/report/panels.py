@@ -7,15 +7,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from utils.figures.control_figures import BEHIND
 from utils.files.names import Cell, Variant
 from utils.report.sweeps import Sweep
 from utils.scores.control_report import band
 from utils.scores.control_rows import CONTENT, LETTER
 from utils.stats import FEWEST, Estimate
-from utils.vectors.control_names import DRAWN
 
-# Drawn in grey: the hardest comparison that there is.
-BEHIND = tuple(reversed(DRAWN))
 SCORE = "score"
 UNSTEERED = Estimate(0.0, 0.0, 0.0, 0)
 LEAST_LOGITS = 0.2

@@ -21,6 +21,7 @@ from utils.scores.cells import Selection
 from utils.scores.control_effects import Effect
 from utils.scores.subjects import strongest
 from utils.scores.tables import ScoreTable, load_scores, variant_label
+from utils.scores.tuned import Tuned, read_tuned
 from utils.stats import Estimate
 
 
@@ -64,16 +65,18 @@ class Found:
         found += [p for p in map(paths.scores, names) if self.test.judged and p.exists()]
         return [*found, *(path for _, path in sorted(self.controls.items()))]
 
-    def read(self, paths: Paths) -> Sweep:
-        """The scores and effects of all its files.
+    def read(self, label: str, paths: Paths) -> Sweep:
+        """The scores and effects of all its files, and what tune.py found of the model ``label``.
 
         Raises:
-            UserError: see :func:`utils.scores.tables.load_scores` and
-                :func:`utils.figures.control_figures.find_controls`.
+            UserError: see :func:`utils.scores.tables.load_scores`,
+                :func:`utils.figures.control_figures.find_controls` and
+                :func:`utils.scores.tuned.read_tuned`.
         """
         table = load_scores(self.behavior.id, self.variant, self.selection.shown, self.test, paths)
         controls = find_controls(self.behavior, self.variant, paths, None, None)
-        return Sweep(self, table, controls)
+        tuned = read_tuned([self.behavior.id], self.variant, label, paths)
+        return Sweep(self, table, controls, tuned.get(self.behavior.id))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +87,13 @@ class Sweep:
         found: what it was read from.
         table: its scores.
         controls: effects beside those of controls, where those were measured.
+        tuned: what tune.py found, where results of that kind are what it chooses for.
     """
 
     found: Found
     table: ScoreTable
     controls: ControlPlan | None
+    tuned: Tuned | None
 
     @property
     def behavior(self) -> Behavior:

@@ -62,8 +62,7 @@ def controls_report(
     for behavior, effects in found.items():
         for swept in by_strength(effects).values():
             counts.add(len(swept))
-            kl = _kl(strongest(swept), unit, tuned.get(behavior))
-            rows += lines_of(behavior, swept, kl)
+            rows += lines_of(behavior, swept, unit, tuned.get(behavior))
             notes += _notes(behavior, swept, unit)
         kept = effects[0].controls.kept
         if kept:
@@ -223,12 +222,21 @@ def _kl(effect: Effect, unit: str, tuned: Tuned | None) -> float | None:
     return tuned.kl(effect.layer, effect.strength, unit, both=effect.both)
 
 
-def lines_of(behavior: str, swept: Sequence[Effect], kl: float | None = None) -> list[list[str]]:
+def lines_of(
+    behavior: str, swept: Sequence[Effect], unit: str, tuned: Tuned | None
+) -> list[list[str]]:
     """A behaviour at one strength and its strongest layer, and below it a line a kind of control.
 
     The columns: vector, where, effect on content with its interval, letter, KL, and the three p.
+
+    Args:
+        behavior: whose; its name.
+        swept: its effects at one strength, a layer each.
+        unit: of strengths.
+        tuned: what tune.py measured, for the KL.
     """
     effect = strongest(swept)
+    kl = _kl(effect, unit, tuned)
     own = effect.controls
     ps = [effect.p("random"), effect.p("shuffled"), p_max(swept)]
     at = f"{effect.layer}, {strength_text(effect)}"

@@ -11,8 +11,10 @@ from llama_wrapper import LlamaWrapper
 from utils.batching.rows import Wanted
 from utils.batching.sampling import Sampler
 from utils.batching.tokens import GrowingText, TokenTexts
+from utils.blocks.branches import common_prefix
 from utils.errors import UserError
 from utils.prompts.format import PromptFormat
+from utils.prompts.instruction_end import end_of_last
 from utils.serving.refusals import Refusal
 from utils.serving.requests import Chat, Common, Completion
 from utils.serving.steering import (
@@ -225,10 +227,10 @@ class Planner:
                     param="steering.scope",
                 )
             return len(ids) - 1
-        ending = self._generation_prompt
-        for end in range(len(ids), len(ending) - 1, -1) if ending else ():
-            if tuple(ids[end - len(ending) : end]) == ending:
-                return end - 1
+        marker = self._generation_prompt
+        found = end_of_last(marker, ids, len(ids)) if marker else None
+        if found is not None:
+            return found
         scopes = ALL if echo else f"{ALL} or {CONTINUATION}"
         raise Refusal(
             400,
@@ -243,7 +245,5 @@ class Planner:
         if self.wrapper.base:
             return ()
         one, other = (self._format(None).open_prompt(question).ids for question in _PROBES)
-        same = 0
-        while same < min(len(one), len(other)) and one[-same - 1] == other[-same - 1]:
-            same += 1
+        same = common_prefix([one[::-1], other[::-1]])
         return one[len(one) - same :]
